@@ -8,14 +8,14 @@ import "time"
 type Options struct {
 	// Context is the path of the local build context directory.
 	Context string
-	// Dockerfile is the path of the Dockerfile, for messages; its text is
-	// read once by the caller and travels in Request.
+	// Dockerfile is the path of the Dockerfile, "-" for standard input; its
+	// text is read once by the caller and travels in Request.
 	Dockerfile string
 
 	AddHosts      []Host         // --add-host
 	Allow         []string       // --allow: entitlements such as network.host
-	Annotations   []KeyValue     // --annotation, on the image manifest
-	Attestations  []Attestation  // --attest, --provenance, --sbom
+	Annotations   []Annotation   // --annotation
+	Attestations  []Attestation  // --attest, --provenance, --sbom; one a type, none of a disabled one
 	BuildArgs     []BuildArg     // --build-arg
 	BuildContexts []KeyValue     // --build-context NAME=VALUE
 	CgroupParent  string         // --cgroup-parent
@@ -39,21 +39,26 @@ type Options struct {
 // ClassicOptions are the options of docker build that only the classic
 // builder knows; BuildKit engines refuse those that are set.
 type ClassicOptions struct {
-	Compress     bool
-	CPUPeriod    int64
-	CPUQuota     int64
-	CPUSetCPUs   string
-	CPUSetMems   string
-	CPUShares    int64
-	ForceRemove  bool
-	Isolation    string
-	Memory       int64 // bytes
-	MemorySwap   int64 // bytes, -1 for unlimited
-	SecurityOpts []string
-	Squash       bool
+	Compress    bool
+	CPUPeriod   int64
+	CPUQuota    int64
+	CPUSetCPUs  string
+	CPUSetMems  string
+	CPUShares   int64
+	ForceRemove bool
+	Isolation   string
+	// KeepContainers is --rm=false.
+	KeepContainers bool
+	Memory         int64 // bytes
+	MemorySwap     int64 // bytes, -1 for unlimited
+	SecurityOpts   []string
+	Squash         bool
 }
 
-// Set names the options that differ from their zero value, as flags.
+// Set names the options that differ from their zero value, as flags, and that
+// a BuildKit engine cannot obey. It need not obey --compress, --force-rm and
+// --rm: it sends no archive and leaves no containers, so that scripts which
+// give them get what they want, as with buildx.
 func (o ClassicOptions) Set() []string {
 	var names []string
 	add := func(name string, set bool) {
@@ -61,13 +66,11 @@ func (o ClassicOptions) Set() []string {
 			names = append(names, name)
 		}
 	}
-	add("--compress", o.Compress)
 	add("--cpu-period", o.CPUPeriod != 0)
 	add("--cpu-quota", o.CPUQuota != 0)
 	add("--cpuset-cpus", o.CPUSetCPUs != "")
 	add("--cpuset-mems", o.CPUSetMems != "")
 	add("--cpu-shares", o.CPUShares != 0)
-	add("--force-rm", o.ForceRemove)
 	add("--isolation", o.Isolation != "")
 	add("--memory", o.Memory != 0)
 	add("--memory-swap", o.MemorySwap != 0)
@@ -82,6 +85,11 @@ type Host struct{ Name, Address string }
 
 // KeyValue is one NAME=VALUE.
 type KeyValue struct{ Key, Value string }
+
+// Annotation is one --annotation of a part of the image: manifest, index,
+// manifest-descriptor or index-descriptor; of one platform only, or of all
+// where Platform is empty.
+type Annotation struct{ Part, Platform, Key, Value string }
 
 // BuildArg is one --build-arg, its value already taken from the environment
 // when none was written. A variable that is not set there either is no

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// when is a condition under which something of the cache is written.
+type when string
+
+// The conditions of --cache-save and --cache-unprefixed.
+const (
+	always          when = "always"
+	onSuccess       when = "success"
+	onDefaultBranch when = "default-branch"
+	never           when = "never"
+)
+
+// stageSelection says which stages are cached: every one (the zero value),
+// only those that the target needs, or the named ones.
+type stageSelection struct {
+	needed bool
+	names  []string // lower case, as BuildKit keeps stage names, or indexes
+}
+
+// ownOptions are the options of this tool, in the order of the help text. To
+// add one, add a line here and a field to options: flag, variable and help
+// follow.
+func (p *parser) ownOptions() []option {
+	o := p.options
+	return []option{
+		own(option{name: "branch", value: "NAME", set: text(&o.branch),
+			help: "Branch whose cache is read first and written (default: from the CI's variables, else git)"}),
+		own(option{name: "default-branch", value: "NAME", set: text(&o.defaultBranch),
+			help: "Branch whose cache is read next (default: from the CI, else the remote's HEAD, else master or main)"}),
+		own(option{name: "base-branch", value: "NAME", set: text(&o.baseBranch),
+			help: "Branch that a pull request goes to, read before the default branch (default: from the CI)"}),
+		own(option{name: "cache-repo", value: "REPO", set: text(&o.cacheRepo),
+			help: "Repository that holds the cache (default: the image's own)"}),
+		own(option{name: "cache-stages", value: "LIST", form: "all, target or NAME[,NAME...]",
+			set:  parsed(parseStageSelection, func(s stageSelection) { o.cacheStages = s }),
+			help: "Stages to cache: all (default), target for only those the target needs, or stage names"}),
+		own(option{name: "cache-save", value: "WHEN", form: "always, success or never",
+			set:  choice(&o.cacheSave, always, onSuccess, never),
+			help: "When to save the stages that completed: always (default; also of a failed build), success, never"}),
+		own(option{name: "cache-unprefixed", value: "WHEN", form: "always, default-branch or never",
+			set:  choice(&o.cacheUnprefixed, always, onDefaultBranch, never),
+			help: "When to save under the tags without a branch too: always (default), default-branch, never"}),
+		own(option{name: "cache-scope", value: "NAME", set: text(&o.cacheScope),
+			help: "Name of this job among those that build the image at once, as in a matrix; each writes a cache of its own, all are read"}),
+		own(option{name: "dry-run", set: toggle(&o.dryRun),
+			help: "Print what would be read, built and saved, and stop; needs no engine"}),
+		own(option{name: "report", value: "FILE", set: text(&o.report),
+			help: "Write what happened to FILE as JSON"}),
+		{name: "version", set: toggle(&o.version), help: "Print the version and stop"},
+		{name: "help", short: "h", set: toggle(&o.help), help: "Print this text and stop"},
+	}
+}
+
+// stageName is a name as BuildKit's parser accepts it after FROM ... AS
+// (frontend/dockerfile/instructions/parse.go), or the index of a stage.
+var stageName = regexp.MustCompile(`^([a-z][a-z0-9-_.]*|[0-9]+)$`)
+
+func parseStageSelection(s string) (stageSelection, error) {
+	s = strings.ToLower(s)
+	switch s {
+	case "", "all":
+		return stageSelection{}, nil
+	case "target":
+		return stageSelection{needed: true}, nil
+	}
+	var names []string
+	for _, name := range strings.Split(s, ",") {
+		name = strings.TrimSpace(name)
+		if !stageName.MatchString(name) {
+			return stageSelection{}, fmt.Errorf("%q is not the name of a stage", name)
+		}
+		if name == "all" || name == "target" {
+			return stageSelection{}, fmt.Errorf("%q cannot stand among names", name)
+		}
+		names = append(names, name)
+	}
+	return stageSelection{names: names}, nil
+}
