@@ -1,0 +1,79 @@
+package report
+
+import (
+	"bytes"
+	_ "embed" // the schema
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/moby/sys/atomicwriter"
+)
+
+// schemaVersion is raised when a field changes its meaning or goes away, not
+// when one is added.
+const schemaVersion = 1
+
+//go:embed schema.json
+var schema []byte
+
+// Schema is the JSON Schema (draft 2020-12) of what Write writes.
+func Schema() []byte { return bytes.Clone(schema) }
+
+// Write writes r as indented JSON, the same bytes for the same report. Lists
+// are never null, times are rounded to the millisecond.
+func (r Report) Write(w io.Writer) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false) // && and < are common in instructions
+	if err := encoder.Encode(r.normalised()); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// WriteFile writes r to a file that is never seen half written: CI collects
+// artefacts even of a job that it kills. It refuses what is no regular file.
+func (r Report) WriteFile(path string) error {
+	var text bytes.Buffer
+	if err := r.Write(&text); err != nil {
+		return err
+	}
+	if err := atomicwriter.WriteFile(path, text.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// normalised is a copy of r as the schema wants it.
+func (r Report) normalised() Report {
+	r.SchemaVersion = schemaVersion
+	r.Seconds = milliseconds(r.Seconds)
+	r.Phases = list(r.Phases)
+	for i := range r.Phases {
+		r.Phases[i].Seconds = milliseconds(r.Phases[i].Seconds)
+	}
+	r.Stages = list(r.Stages)
+	for i := range r.Stages {
+		stage := &r.Stages[i]
+		stage.Saved = list(stage.Saved)
+		stage.Steps = list(stage.Steps)
+		for j := range stage.Steps {
+			step := &stage.Steps[j]
+			step.Seconds = milliseconds(step.Seconds)
+			if step.Status == "" {
+				step.Status = Pending
+			}
+		}
+	}
+	r.Lineages = list(r.Lineages)
+	r.Skips = list(r.Skips)
+	r.Warnings = list(r.Warnings)
+	return r
+}
+
+// list is a copy that is not nil.
+func list[T any](s []T) []T { return append([]T{}, s...) }
+
+func milliseconds(seconds float64) float64 { return math.Round(seconds*1000) / 1000 }
