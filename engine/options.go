@@ -1,7 +1,5 @@
 package engine
 
-import "time"
-
 // Options say what is built and how, as the options of docker build and
 // docker buildx build do: parsed and validated, but not yet bound to an
 // engine. Fields are in the order of docker build --help where it has them.
@@ -123,25 +121,4 @@ type SSHAgent struct {
 type CacheSpec struct {
 	Type       string
 	Attributes map[string]string
-}
-
-// Status is what became of a step.
-type Status string
-
-// The statuses of a step. A step that was never reached is pending.
-const (
-	Pending  Status = "pending"
-	Cached   Status = "cached"
-	Ran      Status = "ran"
-	Failed   Status = "failed"
-	Canceled Status = "canceled"
-)
-
-// Step is one instruction of the Dockerfile that the engine had to satisfy.
-type Step struct {
-	Stage       int    // index in the Dockerfile
-	Line        int    // first line, 1-based
-	Instruction string // for people: its text on one line
-	Status      Status
-	Duration    time.Duration // zero when cached
 }

@@ -1,0 +1,280 @@
+package engine
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"strconv"
+	"strings"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/frontend/gateway/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/containerd/platforms"
+)
+
+// How layers are compressed. Images are gzip, which every engine can run;
+// layers that only a cache holds are zstd at its fastest, which costs a fifth
+// of the time to write and to read. Blobs that exist keep their form, so an
+// image is pushed before the cache that shares its layers.
+const (
+	imageCompression = "gzip"
+	cacheCompression = "zstd"
+	cacheLevel       = "1"
+)
+
+// ExportCache implements Build.
+func (b *solveBuild) ExportCache(ctx context.Context, ref string) (ocispec.Descriptor, error) {
+	spec := CacheSpec{Type: "registry", Attributes: map[string]string{
+		"ref": ref, "mode": "max", "image-manifest": "true", "oci-mediatypes": "true",
+		"compression": cacheCompression, "compression-level": cacheLevel,
+	}}
+	response, err := b.exportCache(ctx, spec)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	var desc ocispec.Descriptor
+	if err := json.Unmarshal([]byte(response["cache.manifest"]), &desc); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("export cache to %s: read the engine's answer: %w", ref, err)
+	}
+	return desc, nil
+}
+
+// exportCache exports what is complete: the leaves after a successful build,
+// else the frontier.
+func (b *solveBuild) exportCache(ctx context.Context, spec CacheSpec) (map[string]string, error) {
+	select {
+	case <-b.planned:
+	default:
+		return nil, ErrNothingComplete
+	}
+	type part struct {
+		g platformGraph
+		e edge
+	}
+	var parts []part
+	for _, g := range b.graphs {
+		edges := b.frontier(g)
+		if b.ended() && b.outcome.Result == OK {
+			edges = nil
+			for _, stage := range b.request.File.Leaves(b.request.Stages) {
+				if end, ok := g.ends[stage]; ok && !g.graph.fetched(end.vertex) {
+					edges = append(edges, end)
+				}
+			}
+		}
+		for _, e := range edges {
+			parts = append(parts, part{g, e})
+		}
+	}
+	if len(parts) == 0 {
+		return nil, ErrNothingComplete
+	}
+	opt := bkclient.SolveOpt{CacheExports: []bkclient.CacheOptionsEntry{{Type: spec.Type, Attrs: maps.Clone(spec.Attributes)}}}
+	return b.concurrently(ctx, nil, opt, func(ctx context.Context, gw client.Client) (*client.Result, error) {
+		// Several refs in one result give one cache manifest for all of them;
+		// exporters want such refs listed as platforms.
+		result, listed := client.NewResult(), exptypes.Platforms{}
+		for i, part := range parts {
+			id := strconv.Itoa(i)
+			solved, err := gw.Solve(ctx, client.SolveRequest{Definition: part.g.graph.sub(part.e), Evaluate: true})
+			if err != nil {
+				return nil, err
+			}
+			result.AddRef(id, solved.Ref)
+			listed.Platforms = append(listed.Platforms, exptypes.Platform{ID: id, Platform: platforms.DefaultSpec()})
+		}
+		meta, err := json.Marshal(listed)
+		if err != nil {
+			return nil, err
+		}
+		result.AddMeta(exptypes.ExporterPlatformsKey, meta)
+		return result, nil
+	})
+}
+
+// concurrently runs a further build, with a Dockerfile if it plans anything,
+// beside the open one and returns the exporters' response.
+func (b *solveBuild) concurrently(ctx context.Context, dockerfile []byte, opt bkclient.SolveOpt, build client.BuildFunc) (map[string]string, error) {
+	session, err := b.sender.solveOpt(dockerfile)
+	if err != nil {
+		return nil, err
+	}
+	opt.FrontendAttrs, opt.LocalMounts, opt.SharedKey = session.FrontendAttrs, session.LocalMounts, session.SharedKey
+	opt.Session, opt.AllowedEntitlements = session.Session, session.AllowedEntitlements
+	stream := make(chan *bkclient.SolveStatus)
+	show := b.display.exports()
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		for status := range stream {
+			show(status)
+		}
+	}()
+	response, err := b.engine.client.Build(ctx, opt, product, build, stream)
+	<-shown
+	if err != nil {
+		return nil, err
+	}
+	return response.ExporterResponse, nil
+}
+
+// exportImage exports one stage as an image. The stage is planned for its
+// configuration only; the content is that of the main build's definition, so
+// that the context is not sent again.
+func (b *solveBuild) exportImage(ctx context.Context, stage int, opt bkclient.SolveOpt) (map[string]string, error) {
+	dockerfile, target := b.request.File.CutAfter(stage)
+	return b.concurrently(ctx, dockerfile, opt, func(ctx context.Context, gw client.Client) (*client.Result, error) {
+		result, err := gw.Solve(ctx, frontendRequest(gw, target))
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range b.graphs {
+			end, ok := g.ends[stage]
+			if !ok {
+				continue // scratch without a step
+			}
+			solved, err := gw.Solve(ctx, client.SolveRequest{Definition: g.graph.sub(end), Evaluate: true})
+			if err != nil {
+				return nil, err
+			}
+			if g.id == "" {
+				result.SetRef(solved.Ref)
+			} else {
+				result.Refs[g.id] = solved.Ref
+			}
+		}
+		return result, nil
+	})
+}
+
+// PushStage implements Build.
+func (b *solveBuild) PushStage(ctx context.Context, stage int, repository string) (ocispec.Descriptor, error) {
+	select {
+	case <-b.planned:
+	default:
+		return ocispec.Descriptor{}, ErrNothingComplete
+	}
+	if !b.stageComplete(stage) {
+		return ocispec.Descriptor{}, ErrNothingComplete
+	}
+	response, err := b.exportImage(ctx, stage, bkclient.SolveOpt{Exports: []bkclient.ExportEntry{{
+		Type: bkclient.ExporterImage,
+		Attrs: map[string]string{
+			"name": repository, "push": "true", "push-by-digest": "true", "store": "false",
+			"oci-mediatypes": "true", "compression": imageCompression,
+		},
+	}}})
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return imageDescriptor(response)
+}
+
+// Deliver implements Build.
+func (b *solveBuild) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
+	var opt bkclient.SolveOpt
+	if d.Push && len(d.Names) > 0 {
+		attrs := map[string]string{
+			"name": strings.Join(d.Names, ","), "push": "true", "store": "false",
+			"oci-mediatypes": "true", "compression": imageCompression,
+		}
+		annotate(attrs, b.request.Options.Annotations)
+		opt.Exports = append(opt.Exports, bkclient.ExportEntry{Type: bkclient.ExporterImage, Attrs: attrs})
+	}
+	loaded := func() error { return nil }
+	for _, output := range d.Outputs {
+		entry, done, err := b.exportEntry(ctx, output, d)
+		if err != nil {
+			return Delivered{}, err
+		}
+		opt.Exports = append(opt.Exports, entry)
+		if done != nil {
+			loaded = done
+		}
+	}
+	for _, spec := range d.CacheTo {
+		opt.CacheExports = append(opt.CacheExports, bkclient.CacheOptionsEntry{Type: spec.Type, Attrs: maps.Clone(spec.Attributes)})
+	}
+	if len(opt.Exports)+len(opt.CacheExports) == 0 {
+		return Delivered{}, nil
+	}
+	response, err := b.exportImage(ctx, b.request.Target, opt)
+	if err := errors.Join(err, loaded()); err != nil {
+		return Delivered{}, err
+	}
+	delivered := Delivered{Metadata: response, ImageID: response[exptypes.ExporterImageConfigDigestKey]}
+	if digest := response[exptypes.ExporterImageDigestKey]; d.Push {
+		delivered.Digest = digest
+	}
+	if delivered.ImageID == "" {
+		delivered.ImageID = response[exptypes.ExporterImageDigestKey]
+	}
+	return delivered, nil
+}
+
+// annotate adds annotations to the attributes of an exporter: annotation.KEY,
+// with the part and the platform where they are named
+// (moby/buildkit exporter/containerimage/exptypes/annotations.go).
+func annotate(attrs map[string]string, annotations []Annotation) {
+	for _, a := range annotations {
+		name := "annotation"
+		if a.Part != "" && a.Part != "manifest" {
+			name += "-" + a.Part
+		}
+		if a.Platform != "" {
+			name += "[" + a.Platform + "]"
+		}
+		attrs[name+"."+a.Key] = a.Value
+	}
+}
+
+// exportEntry is one --output as BuildKit's client takes it. done, where it is
+// not nil, waits for what receives the export.
+func (b *solveBuild) exportEntry(ctx context.Context, o Output, d Delivery) (entry bkclient.ExportEntry, done func() error, err error) {
+	entry = bkclient.ExportEntry{Type: o.Type, Attrs: maps.Clone(o.Attributes)}
+	if entry.Attrs == nil {
+		entry.Attrs = map[string]string{}
+	}
+	if o.Type != bkclient.ExporterLocal && o.Type != bkclient.ExporterTar && entry.Attrs["name"] == "" {
+		entry.Attrs["name"] = strings.Join(d.Names, ",")
+	}
+	annotate(entry.Attrs, b.request.Options.Annotations)
+	switch o.Type {
+	case bkclient.ExporterLocal:
+		entry.OutputDir = o.Destination
+	case bkclient.ExporterDocker:
+		if o.Destination == "" {
+			return b.engine.loadEntry(ctx, entry.Attrs["name"])
+		}
+		fallthrough
+	case bkclient.ExporterTar, bkclient.ExporterOCI:
+		entry.Output = func(map[string]string) (io.WriteCloser, error) { return openOutput(o.Destination, d.Stdout) }
+	case bkclient.ExporterImage:
+	case "registry":
+		entry.Type, entry.Attrs["push"] = bkclient.ExporterImage, "true"
+	default:
+		return entry, nil, &UnsupportedError{Option: "--output type=" + o.Type, Engine: "BuildKit", Remedy: "use local, tar, oci, docker, image or registry"}
+	}
+	return entry, nil, nil
+}
+
+// imageDescriptor reads the pushed manifest's descriptor from an exporter's
+// response.
+func imageDescriptor(response map[string]string) (ocispec.Descriptor, error) {
+	var desc ocispec.Descriptor
+	raw, err := base64.StdEncoding.DecodeString(response[exptypes.ExporterImageDescriptorKey])
+	if err == nil {
+		err = json.Unmarshal(raw, &desc)
+	}
+	if err != nil {
+		return desc, fmt.Errorf("push image: read the engine's answer: %w", err)
+	}
+	return desc, nil
+}

@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	bkclient "github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
+)
+
+// tracker folds the status stream of a build into what became of each vertex.
+type tracker struct {
+	mu       sync.Mutex
+	vertices map[digest.Digest]*vertexState
+	// completedNames holds vertices by name too: one that merged into another
+	// session's identical vertex looks unfinished under its own digest and
+	// shows up under a foreign one with the same name.
+	completedNames map[string]bool
+	changed        chan struct{} // closed and replaced at every change
+}
+
+type vertexState struct {
+	cached    bool // sticky: a hit whose layer is pulled later reports false again
+	completed bool // sticky, and without error
+	running   bool
+	err       string
+	// A vertex may start and complete several times; worked is the sum.
+	worked  time.Duration
+	counted time.Time // start of the last run that is in worked
+}
+
+func newTracker() *tracker {
+	return &tracker{
+		vertices:       map[digest.Digest]*vertexState{},
+		completedNames: map[string]bool{},
+		changed:        make(chan struct{}),
+	}
+}
+
+// observe takes in one message of the status stream.
+func (t *tracker) observe(status *bkclient.SolveStatus) {
+	if len(status.Vertexes) == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, v := range status.Vertexes {
+		state := t.vertices[v.Digest]
+		if state == nil {
+			state = &vertexState{}
+			t.vertices[v.Digest] = state
+		}
+		state.cached = state.cached || v.Cached
+		state.running = v.Started != nil && v.Completed == nil && !v.Cached
+		if v.Completed != nil && v.Error == "" {
+			state.completed = true
+			t.completedNames[v.Name] = true
+		}
+		if v.Error != "" {
+			state.err = v.Error
+		}
+		if v.Started != nil && v.Completed != nil && !v.Cached && !v.Started.Equal(state.counted) {
+			state.counted = *v.Started
+			state.worked += v.Completed.Sub(*v.Started)
+		}
+	}
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// wait returns a channel that is closed at the next change.
+func (t *tracker) wait() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.changed
+}
+
+func (t *tracker) running(vertex digest.Digest) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	state := t.vertices[vertex]
+	return state != nil && state.running
+}
+
+// completed tells whether a vertex of g has a result.
+func (t *tracker) completed(g *graph, vertex digest.Digest) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if state := t.vertices[vertex]; state != nil && state.completed {
+		return true
+	}
+	return t.completedNames[g.name(vertex)]
+}
+
+// status is what became of a vertex of g and how long it worked. ended says
+// that the build is over: what still runs then was cancelled.
+func (t *tracker) status(g *graph, vertex digest.Digest, ended bool) (Status, time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	state := t.vertices[vertex]
+	switch {
+	case state == nil:
+		if t.completedNames[g.name(vertex)] {
+			return Cached, 0
+		}
+		return Pending, 0
+	case state.cached:
+		return Cached, 0
+	case state.completed:
+		return Ran, state.worked
+	case t.completedNames[g.name(vertex)]:
+		return Ran, state.worked
+	case canceledError(state.err), state.running && ended:
+		return Canceled, state.worked
+	case state.err != "":
+		return Failed, state.worked
+	default:
+		return Pending, 0
+	}
+}
+
+// canceledError recognises the text that BuildKit gives to a vertex whose
+// solve was cancelled; the stream carries no type.
+func canceledError(text string) bool {
+	return strings.Contains(text, "context canceled")
+}
