@@ -57,17 +57,9 @@ type parser struct {
 	sbom         *attestation
 }
 
-// parseArgs reads the arguments after the program's name. Its errors are
-// *usageError. To getenv an empty variable is like none, to docker an empty
-// one is a value of --build-arg NAME: prefer parseCommandLine.
-func parseArgs(args []string, getenv func(string) string) (*options, error) {
-	return parseCommandLine(args, func(name string) (string, bool) {
-		value := getenv(name)
-		return value, value != ""
-	})
-}
-
-// parseCommandLine is parseArgs with the environment as os.LookupEnv gives it.
+// parseCommandLine reads the arguments after the program's name, with the
+// environment as os.LookupEnv gives it: an empty variable is a value of
+// --build-arg NAME. Its errors are *usageError.
 func parseCommandLine(args []string, lookupEnv func(string) (string, bool)) (*options, error) {
 	if len(args) > 0 && slices.Contains(reservedVerbs, args[0]) {
 		return nil, reservedVerb(args[0])

@@ -156,7 +156,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// parseArgs cannot know an empty variable from none; parseCommandLine can.
+// An empty variable is a value of --build-arg NAME, a missing one is none.
 func TestEmptyVariableOfBuildArg(t *testing.T) {
 	t.Parallel()
 	args := []string{"app", "--build-arg", "EMPTY"}
@@ -165,7 +165,7 @@ func TestEmptyVariableOfBuildArg(t *testing.T) {
 		t.Fatal(err)
 	}
 	compare(t, []engine.BuildArg{{Name: "EMPTY"}}, o.build.BuildArgs)
-	if o, err = parseArgs(args, func(string) string { return "" }); err != nil {
+	if o, err = parseCommandLine(args, noEnv); err != nil {
 		t.Fatal(err)
 	}
 	compare(t, []engine.BuildArg(nil), o.build.BuildArgs)

@@ -1,0 +1,284 @@
+package cache
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
+)
+
+// SavePolicy says after which builds caches are saved.
+type SavePolicy string
+
+// The save policies.
+const (
+	SaveAlways    SavePolicy = "always"
+	SaveOnSuccess SavePolicy = "success"
+	SaveNever     SavePolicy = "never"
+)
+
+// UnprefixedPolicy says which branches write the unprefixed tags, the last
+// that every branch falls back to.
+type UnprefixedPolicy string
+
+// The policies for unprefixed tags.
+const (
+	UnprefixedAlways        UnprefixedPolicy = "always"
+	UnprefixedDefaultBranch UnprefixedPolicy = "default-branch"
+	UnprefixedNever         UnprefixedPolicy = "never"
+)
+
+// Request is what a plan is made from.
+type Request struct {
+	Image registry.Image
+	// Names are further names of the image, beside Image.
+	Names      []registry.Image
+	Push       bool
+	Repository registry.Repository // of the caches
+
+	File *stages.File
+	// Stages are the stages to build, ascending; Target is the one that is
+	// the image.
+	Stages []int
+	Target int
+
+	Branch, BaseBranch, DefaultBranch Branch
+	// Scope separates the jobs of a matrix, which must not overwrite each
+	// other.
+	Scope      string
+	Save       SavePolicy
+	Unprefixed UnprefixedPolicy
+	// ReadOnly, if not "", is why nothing may be written.
+	ReadOnly string
+}
+
+// Branch is a branch's name, "" when unknown, and where it was found.
+type Branch struct{ Name, From string }
+
+// Plan says which slots are read and written for each stage. It is plain
+// data: making one asks neither a registry nor an engine.
+type Plan struct {
+	Image      registry.Image
+	Names      []registry.Image
+	Push       bool
+	Repository registry.Repository
+	Branch     Branch
+	Base       Branch
+	Default    Branch
+	Scope      string
+	Save       SavePolicy
+	Target     string
+	Stages     []StagePlan
+	// Owners are, for each branch that is read, who exports its caches: what
+	// no stage's tag refers to yet is found with them.
+	Owners []OwnerLevel
+	// Skips are the things that are not done, each with its reason.
+	Skips []Skip
+}
+
+// StagePlan is the plan for one stage.
+type StagePlan struct {
+	Index  int    // in the Dockerfile
+	Name   string // as --target takes it
+	Lines  stages.Range
+	Needs  []string
+	Reads  []Slot // the most specific first
+	Writes []Slot
+}
+
+// OwnerLevel is an owner of caches and the level it is read at.
+type OwnerLevel struct {
+	Level Level
+	Owner
+}
+
+// Skip is something that is not done and why.
+type Skip struct{ What, Reason string }
+
+// NewPlan applies the rules of the tag table: every stage is looked for under
+// the branch, of a pull request under its base, under the default branch and
+// without a prefix, and is saved under the branch and without a prefix.
+func NewPlan(r Request) Plan {
+	p := Plan{
+		Image: r.Image, Names: r.Names, Push: r.Push, Repository: r.Repository, Save: r.Save,
+		Branch: r.Branch, Base: r.BaseBranch, Default: r.DefaultBranch, Scope: r.Scope,
+		Target: r.File.Stages[r.Target].Target(),
+	}
+	write := p.writes(r)
+	levels := r.levels()
+	for _, level := range levels {
+		if level.name != LevelUnprefixed {
+			p.Owners = append(p.Owners, OwnerLevel{level.name, Owner{Branch: level.branch, Scope: r.Scope}})
+		}
+	}
+	for _, index := range r.Stages {
+		stage := r.File.Stages[index]
+		plan := StagePlan{Index: index, Name: stage.Target(), Lines: stage.Lines}
+		for _, need := range stage.Needs {
+			plan.Needs = append(plan.Needs, r.File.Stages[need].Target())
+		}
+		if !slices.ContainsFunc(stage.Instructions, stages.Instruction.Step) {
+			p.Skips = append(p.Skips, Skip{"cache of stage " + plan.Name, "it has no steps of its own"})
+			p.Stages = append(p.Stages, plan)
+			continue
+		}
+		for _, level := range levels {
+			slot := Slot{Level: level.name, Branch: level.branch, Stage: plan.Name, Final: index == len(r.File.Stages)-1, Scope: r.Scope}
+			plan.Reads = append(plan.Reads, slot)
+			if write[level.name] {
+				plan.Writes = append(plan.Writes, slot)
+			}
+		}
+		p.Stages = append(p.Stages, plan)
+	}
+	if !r.Push {
+		p.Skips = append(p.Skips, Skip{"push of " + r.Image.String(), "--push=false"})
+	}
+	return p
+}
+
+type level struct {
+	name   Level
+	branch string
+}
+
+// levels are the places to look, the most specific first, each branch once.
+func (r Request) levels() []level {
+	var levels []level
+	add := func(name Level, branch string) {
+		if branch != "" && !slices.ContainsFunc(levels, func(l level) bool { return l.branch == branch }) {
+			levels = append(levels, level{name, branch})
+		}
+	}
+	add(LevelBranch, r.Branch.Name)
+	add(LevelBase, r.BaseBranch.Name)
+	add(LevelDefault, r.DefaultBranch.Name)
+	return append(levels, level{LevelUnprefixed, ""})
+}
+
+// writes says which levels are written, and notes why others are not.
+func (p *Plan) writes(r Request) map[Level]bool {
+	skip := func(what, reason string) { p.Skips = append(p.Skips, Skip{what, reason}) }
+	switch {
+	case r.ReadOnly != "":
+		skip("saving caches", r.ReadOnly)
+		return nil
+	case r.Save == SaveNever:
+		skip("saving caches", "--cache-save=never")
+		return nil
+	}
+	write := map[Level]bool{LevelBranch: r.Branch.Name != ""}
+	if r.Branch.Name == "" {
+		skip("branch tags", "the branch is unknown: "+r.Branch.From)
+	}
+	switch {
+	case r.Unprefixed == UnprefixedNever:
+		skip("unprefixed tags", "--cache-unprefixed=never")
+	case r.Unprefixed == UnprefixedDefaultBranch && (r.Branch.Name == "" || r.Branch.Name != r.DefaultBranch.Name):
+		skip("unprefixed tags", "--cache-unprefixed=default-branch, and this is not the default branch")
+	default:
+		write[LevelUnprefixed] = true
+	}
+	return write
+}
+
+// Writes tells whether anything is to be saved.
+func (p Plan) Writes() bool {
+	return slices.ContainsFunc(p.Stages, func(s StagePlan) bool { return len(s.Writes) > 0 })
+}
+
+// Owner is whose caches this build writes.
+func (p Plan) Owner() Owner { return Owner{Branch: p.Branch.Name, Scope: p.Scope} }
+
+// Tags are the tags at which a slot may be kept, in the order to try. The
+// plain one is left out where this very run names an image so: that stays the
+// plain image.
+func (p Plan) Tags(s Slot) []string {
+	plain, hashed := s.Tags()
+	for _, image := range append([]registry.Image{p.Image}, p.Names...) {
+		if image == p.Repository.Tagged(plain) {
+			return []string{hashed}
+		}
+	}
+	if plain == hashed {
+		return []string{plain}
+	}
+	return []string{plain, hashed}
+}
+
+// Fprint writes the plan for people.
+func (p Plan) Fprint(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	pushed := "pushed when the build succeeds"
+	if !p.Push {
+		pushed = "not pushed"
+	}
+	fmt.Fprintf(t, "image\t%s\t%s\n", p.Image, pushed)
+	for _, name := range p.Names {
+		fmt.Fprintf(t, "\t%s\t\n", name)
+	}
+	fmt.Fprintf(t, "target\t%s\t\n", p.Target)
+	fmt.Fprintf(t, "caches\t%s\t\n", p.Repository)
+	p.printBranch(t, "branch", p.Branch)
+	if p.Base.Name != "" {
+		p.printBranch(t, "base branch", p.Base)
+	}
+	p.printBranch(t, "default branch", p.Default)
+	if p.Scope != "" {
+		fmt.Fprintf(t, "scope\t%s\t\n", p.Scope)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, stage := range p.Stages {
+		fmt.Fprintf(w, "\nstage %s (lines %d-%d", stage.Name, stage.Lines.First, stage.Lines.Last)
+		if len(stage.Needs) > 0 {
+			fmt.Fprintf(w, ", needs %s", strings.Join(stage.Needs, ", "))
+		}
+		fmt.Fprintln(w, ")")
+		p.printSlots(w, "read ", stage.Reads)
+		p.printSlots(w, "write", stage.Writes)
+	}
+	if len(p.Skips) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, skip := range p.Skips {
+		if _, err := fmt.Fprintf(w, "skip %s: %s\n", skip.What, skip.Reason); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p Plan) printBranch(w io.Writer, label string, b Branch) {
+	name := b.Name
+	if name == "" {
+		name = "unknown"
+	}
+	fmt.Fprintf(w, "%s\t%s\t%s\n", label, name, b.From)
+}
+
+func (p Plan) printSlots(w io.Writer, verb string, slots []Slot) {
+	for _, slot := range slots {
+		tags := p.Tags(slot)
+		other := ""
+		if len(tags) > 1 {
+			other = ", or " + tags[1] + " if another cache is there"
+		}
+		fmt.Fprintf(w, "  %s %-10s %s%s\n", verb, slot.Level, p.Repository.Tagged(tags[0]), other)
+	}
+}
+
+// stage is the plan of the stage with an index in the Dockerfile.
+func (p Plan) stage(index int) StagePlan {
+	for _, stage := range p.Stages {
+		if stage.Index == index {
+			return stage
+		}
+	}
+	return StagePlan{Index: index}
+}

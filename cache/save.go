@@ -1,0 +1,265 @@
+package cache
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// Writer is what saving asks of a registry.
+type Writer interface {
+	Reader
+	PutManifest(ctx context.Context, r registry.Repository, tagOrDigest string, raw []byte, mediaType string) (ocispec.Descriptor, error)
+}
+
+// Exporter is what saving asks of a build: to hand over what it completed.
+type Exporter interface {
+	ExportCache(ctx context.Context, ref string) (ocispec.Descriptor, error)
+	PushStage(ctx context.Context, stage int, repository string) (ocispec.Descriptor, error)
+}
+
+// Completed is what a build completed.
+type Completed struct {
+	Success bool
+	Stages  []CompletedStage
+	// SeparateCache says that the engine exports a cache beside the images,
+	// not inside them.
+	SeparateCache bool
+	// Pushed is the image of the target where it has been pushed to the cache
+	// repository already.
+	Pushed *ocispec.Descriptor
+}
+
+// CompletedStage is what a build completed of one stage.
+type CompletedStage struct {
+	Index int
+	Whole bool // every step has a result
+	New   bool // at least one of its steps ran
+}
+
+// Saved is one cache that was written, or why not.
+type Saved struct {
+	Stage string
+	Ref   registry.Image
+	// Partial says that the stage is not whole; another build resumes it.
+	Partial bool
+	// Note says why it is not where people would look for it.
+	Note string
+	Err  error
+}
+
+// maxPushes bounds the images that are pushed at once: they share the link
+// and the daemon's processors.
+const maxPushes = 4
+
+// Save writes what the build completed: the cache of every completed step,
+// the images of whole stages, and last the tags that refer to both. A stage
+// that was merely imported is not written again. Errors are told, one by one;
+// none of them is an error of the build.
+func Save(ctx context.Context, w Writer, b Exporter, p Plan, f Found, c Completed, version string) []Saved {
+	if !p.Writes() || p.Save == SaveOnSuccess && !c.Success {
+		return nil
+	}
+	s := saver{w: w, b: b, plan: p, found: f, completed: c, version: version}
+	s.run(ctx)
+	return s.saved
+}
+
+type saver struct {
+	w         Writer
+	b         Exporter
+	plan      Plan
+	found     Found
+	completed Completed
+	version   string
+	cache     *ocispec.Descriptor // nil where images carry their cache
+
+	mu    sync.Mutex
+	saved []Saved
+}
+
+func (s *saver) run(ctx context.Context) {
+	if !slices.ContainsFunc(s.completed.Stages, func(c CompletedStage) bool { return c.New }) {
+		return
+	}
+	exported := s.plan.Repository.Tagged(s.plan.Owner().PartialTag())
+	if s.completed.Success {
+		exported = s.plan.Repository.Tagged(s.plan.Owner().CacheExportTag())
+	}
+	var exportErr error
+	if s.completed.SeparateCache {
+		desc, err := s.b.ExportCache(ctx, exported.String())
+		s.cache, exportErr = &desc, err
+	}
+	group := errgroup.Group{}
+	group.SetLimit(maxPushes)
+	for _, stage := range s.completed.Stages {
+		plan := s.plan.stage(stage.Index)
+		switch {
+		case !stage.New || len(plan.Writes) == 0:
+		case exportErr != nil:
+			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: !stage.Whole, Err: exportErr})
+		case stage.Whole:
+			group.Go(func() error { s.stage(ctx, plan); return nil })
+		case s.cache != nil:
+			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: true})
+		}
+	}
+	group.Wait()
+	if exportErr == nil {
+		s.supersedePartial(ctx)
+	}
+	order := map[string]int{}
+	for i, stage := range s.plan.Stages {
+		order[stage.Name] = i
+	}
+	slices.SortStableFunc(s.saved, func(a, b Saved) int { return order[a.Stage] - order[b.Stage] })
+}
+
+func (s *saver) tell(saved Saved) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saved = append(s.saved, saved)
+}
+
+// stage writes the entry of one whole stage to its slots, the branch's first.
+func (s *saver) stage(ctx context.Context, plan StagePlan) {
+	entry, err := s.entry(ctx, plan)
+	for _, slot := range plan.Writes {
+		saved := Saved{Stage: plan.Name, Ref: s.plan.Repository.Tagged(s.plan.Tags(slot)[0]), Err: err}
+		if err == nil {
+			saved.Ref, saved.Note, saved.Err = s.put(ctx, slot, entry)
+		}
+		s.tell(saved)
+	}
+}
+
+// entry pushes the stage's image and describes it with its cache.
+func (s *saver) entry(ctx context.Context, plan StagePlan) (registry.Entry, error) {
+	image := ocispec.Descriptor{}
+	if plan.Name == s.plan.Target && s.completed.Pushed != nil {
+		image = *s.completed.Pushed
+	} else {
+		var err error
+		if image, err = s.b.PushStage(ctx, plan.Index, s.plan.Repository.String()); err != nil {
+			return registry.Entry{}, fmt.Errorf("push stage %s: %w", plan.Name, err)
+		}
+	}
+	entry := registry.Entry{Cache: s.cache}
+	if image.MediaType != ocispec.MediaTypeImageIndex {
+		entry.Images = []ocispec.Descriptor{image}
+		return entry, nil
+	}
+	// Several platforms: the entry lists them itself.
+	raw, root, err := s.w.Manifest(ctx, s.plan.Repository, image.Digest.String())
+	if err != nil {
+		return entry, err
+	}
+	content, err := registry.Classify(raw, root.MediaType)
+	if err != nil {
+		return entry, err
+	}
+	entry.Images = content.Children
+	return entry, nil
+}
+
+// put writes an entry to the first of the slot's tags that is the slot's to
+// move. It asks right before, since other builds write too.
+func (s *saver) put(ctx context.Context, slot Slot, entry registry.Entry) (ref registry.Image, note string, err error) {
+	entry.Annotations = slot.Annotations()
+	entry.Annotations.Branch = cmp.Or(slot.Branch, s.plan.Branch.Name)
+	entry.Annotations.ToolVersion = s.version
+	entry.Annotations.Created = time.Now()
+	raw, err := entry.Encode()
+	if err != nil {
+		return ref, "", err
+	}
+	tags := s.plan.Tags(slot)
+	if plain, _ := slot.Tags(); tags[0] != plain {
+		note = plain + " is named as an image by this build"
+	}
+	for _, tag := range tags {
+		ref = s.plan.Repository.Tagged(tag)
+		holder, err := s.holder(ctx, tag, slot)
+		if err != nil {
+			return ref, "", err
+		}
+		if holder != "" {
+			note = fmt.Sprintf("%s holds %s", tag, holder)
+			continue
+		}
+		_, err = s.w.PutManifest(ctx, s.plan.Repository, tag, raw, ocispec.MediaTypeImageIndex)
+		return ref, note, err
+	}
+	return ref, "", fmt.Errorf("not moved: %s", note)
+}
+
+// holder names what stands at a tag and is not the slot's own, "" for
+// nothing.
+func (s *saver) holder(ctx context.Context, tag string, slot Slot) (string, error) {
+	root, err := s.w.Head(ctx, s.plan.Repository, tag)
+	if errors.Is(err, registry.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	held, known := s.found.Tags[tag]
+	if !known || held.Root.Digest != root.Digest {
+		raw, root, err := s.w.Manifest(ctx, s.plan.Repository, root.Digest.String())
+		if err != nil {
+			return "", err
+		}
+		content, err := registry.Classify(raw, root.MediaType)
+		if err != nil {
+			return fmt.Sprintf("something else (%v)", err), nil
+		}
+		held = Tagged{Root: root, Content: content}
+	}
+	switch {
+	case held.keeps(slot):
+		return "", nil
+	case held.Content.Foreign():
+		return "an image that is no cache of this tool", nil
+	default:
+		return "the cache of " + describe(held.Content.Entry.Annotations), nil
+	}
+}
+
+// describe names the identity that annotations tell, for people.
+func describe(a registry.Annotations) string {
+	stage := "stage " + a.Stage
+	if a.Final {
+		stage = "the final stage"
+	}
+	if a.Level == registry.LevelUnprefixed {
+		return stage + " without a branch"
+	}
+	return stage + " of branch " + a.Branch
+}
+
+// supersedePartial makes an earlier partial export of this owner refer to the
+// complete one, which holds all of it: the next look-up reads one cache less.
+// Registries need not allow deletion, so the tag is moved instead.
+func (s *saver) supersedePartial(ctx context.Context) {
+	tag := s.plan.Owner().PartialTag()
+	held, exists := s.found.Tags[tag]
+	if !exists || !s.completed.Success || s.cache == nil || held.Root.Digest == s.cache.Digest {
+		return
+	}
+	raw, root, err := s.w.Manifest(ctx, s.plan.Repository, s.cache.Digest.String())
+	if err == nil {
+		_, err = s.w.PutManifest(ctx, s.plan.Repository, tag, raw, root.MediaType)
+	}
+	if err != nil {
+		s.tell(Saved{Ref: s.plan.Repository.Tagged(tag), Err: err})
+	}
+}

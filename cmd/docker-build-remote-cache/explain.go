@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
+)
+
+// Exit statuses. 64 is EX_USAGE of sysexits.h.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 64
+)
+
+// missingDockerfileError says that there is no Dockerfile where one was
+// looked for.
+type missingDockerfileError struct{ path string }
+
+func (e *missingDockerfileError) Error() string { return "no Dockerfile at " + e.path }
+
+// fail tells people about an error that ends the run before a build, with a
+// remedy, and returns the exit status. It is the only place that turns types
+// of errors into words and statuses.
+func (s surroundings) fail(err error) int {
+	message, hint, status := explain(err)
+	writeError(s.stderr, message, hint)
+	return status
+}
+
+func writeError(w io.Writer, message, hint string) {
+	fmt.Fprintf(w, "error: %s\n", clean(message))
+	if hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", clean(hint))
+	}
+}
+
+// explain puts an error into words.
+func explain(err error) (message, hint string, status int) {
+	message, status = err.Error(), exitFailed
+	var (
+		usage       *usageError
+		digested    *registry.DigestError
+		named       *registry.NameError
+		syntax      *stages.SyntaxError
+		target      *stages.UnknownTargetError
+		missing     *missingDockerfileError
+		unsupported *engine.UnsupportedError
+		unreachable *engine.UnreachableError
+		signalled   *signalError
+	)
+	switch {
+	case errors.As(err, &signalled):
+		return "interrupted: " + signalled.Error(), "", signalled.exitStatus()
+	case errors.Is(err, context.Canceled):
+		return "interrupted", "", exitFailed
+	case errors.As(err, &usage):
+		return usage.message, usage.hint, exitUsage
+	case errors.As(err, &digested):
+		return message, "the image is pushed to a tag; its digest is known after the build, see --metadata-file", exitUsage
+	case errors.As(err, &named):
+		return message, "an image is written [REGISTRY/]NAME[:TAG], as in ghcr.io/acme/app:1.2", exitUsage
+	case errors.As(err, &target):
+		return message, "the stages are " + strings.Join(target.Known, ", "), exitUsage
+	case errors.As(err, &unsupported):
+		return message, unsupported.Remedy, exitUsage
+	case errors.As(err, &missing):
+		return message, "give the build context's directory after the image, or the Dockerfile with -f FILE", exitFailed
+	case errors.As(err, &syntax):
+		hint := ""
+		if syntax.Syntax != "" {
+			hint = "the file asks for the frontend " + syntax.Syntax + ", which may know more than the parser built in here"
+		}
+		return message, hint, exitFailed
+	case errors.Is(err, stages.ErrNoStages):
+		return message, "a Dockerfile begins with FROM", exitFailed
+	case errors.As(err, &unreachable):
+		return message, "start the engine, or name one with DOCKER_HOST, BUILDKIT_HOST or --builder", exitFailed
+	}
+	return message, registryHint(err), status
+}
+
+// registryHint is the remedy for what a registry answered.
+func registryHint(err error) string {
+	var failed *registry.Error
+	if !errors.As(err, &failed) {
+		return ""
+	}
+	switch {
+	case errors.Is(err, registry.ErrUnauthorized):
+		return "run docker login " + failed.Host + ", with an account that may write there"
+	case errors.Is(err, registry.ErrUnavailable):
+		return "check that the registry answers: docker login " + failed.Host
+	}
+	return ""
+}
+
+// exitStatus is that of the build: losing the cache never changes it.
+func (s surroundings) exitStatus(ctx context.Context, outcome engine.Outcome, deliverErr error) int {
+	var signalled *signalError
+	switch {
+	case outcome.Result == engine.BuildCanceled && errors.As(context.Cause(ctx), &signalled):
+		return signalled.exitStatus()
+	case outcome.Result != engine.OK:
+		return exitFailed
+	case deliverErr != nil:
+		return s.fail(deliverErr)
+	}
+	return exitOK
+}
+
+// clean makes a text of others safe for a terminal and a log: control
+// characters, which could move a cursor or forge a line, are left out.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r == '\t':
+			return ' '
+		case unicode.IsControl(r):
+			return -1
+		}
+		return r
+	}, text)
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+)
+
+// What is printed where: stdout is for results that scripts read (the image
+// ID with --quiet, the plan of --dry-run, an --output of -); all talk goes to
+// stderr. The build's own output is BuildKit's; our lines are few and begin
+// with "remote-cache: ". Errors are "error: " and "hint: ", in lower case,
+// without a full stop.
+
+// tellLookup says which cache each stage starts from.
+func (s surroundings) tellLookup(p *prepared, f cache.Found, v cache.View) {
+	for _, warning := range append(append([]string{}, f.Warnings...), v.Warnings...) {
+		s.talk("warning: %s", warning)
+	}
+	for _, stage := range p.plan.Stages {
+		of := v.Of(stage.Name)
+		switch {
+		case len(stage.Reads) == 0:
+		case len(of) == 0:
+			s.talk("%s: no cache yet", stage.Name)
+		default:
+			var from []string
+			for _, l := range of {
+				from = append(from, fmt.Sprintf("%s (%s)", l.Ref.Tag, l.Level))
+			}
+			s.talk("%s: cache from %s", stage.Name, strings.Join(from, ", "))
+		}
+	}
+}
+
+// tellFailure shows why the build failed, as docker build does.
+func (s surroundings) tellFailure(outcome engine.Outcome) {
+	outcome.Excerpt(s.stderr)
+	if outcome.Result == engine.BuildFailed {
+		writeError(s.stderr, "build: "+outcome.Err.Error(), "")
+	}
+}
+
+// writeIIDFile writes what docker build --iidfile does: the image ID.
+func writeIIDFile(o *options, d engine.Delivered) error {
+	if o.iidFile == "" || d.ImageID == "" {
+		return nil
+	}
+	if err := os.WriteFile(o.iidFile, []byte(d.ImageID), 0o644); err != nil {
+		return fmt.Errorf("write --iidfile: %w", err)
+	}
+	return nil
+}
+
+// writeMetadata writes the exporter's response as docker buildx build
+// --metadata-file does: values that hold JSON, plain or in base64, as such.
+func writeMetadata(o *options, d engine.Delivered) error {
+	if o.metadataFile == "" {
+		return nil
+	}
+	metadata := map[string]any{}
+	for key, value := range d.Metadata {
+		metadata[key] = value
+		raw, err := base64.StdEncoding.DecodeString(value)
+		if err != nil || len(raw) == 0 || raw[0] != '{' {
+			raw = []byte(value)
+		}
+		if json.Valid(raw) && len(raw) > 0 && raw[0] == '{' {
+			metadata[key] = json.RawMessage(raw)
+		}
+	}
+	document, err := json.MarshalIndent(metadata, "", "  ")
+	if err == nil {
+		err = os.WriteFile(o.metadataFile, append(document, '\n'), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("write --metadata-file: %w", err)
+	}
+	return nil
+}
+
+// printID prints the image ID for --quiet, as docker build does.
+func (s surroundings) printID(o *options, d engine.Delivered) error {
+	if !o.quiet || d.ImageID == "" {
+		return nil
+	}
+	_, err := fmt.Fprintln(s.stdout, d.ImageID)
+	return err
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
+	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/docker/cli/cli/config"
+)
+
+// prepared is all that is known before an engine or a registry is asked.
+type prepared struct {
+	file   *stages.File
+	stages []int // to build, ascending
+	target int
+	facts  ci.Facts
+	plan   cache.Plan
+}
+
+// prepare reads the Dockerfile and the facts of the CI and makes the plan.
+func prepare(ctx context.Context, s surroundings, o *options) (*prepared, error) {
+	image, err := registry.ParseImage(o.image)
+	if err != nil {
+		return nil, err
+	}
+	r := cache.Request{
+		Image: image, Push: o.push, Repository: image.Repository, Scope: o.cacheScope,
+		Save: cache.SavePolicy(o.cacheSave), Unprefixed: cache.UnprefixedPolicy(o.cacheUnprefixed),
+	}
+	for _, tag := range o.tags {
+		name, err := registry.ParseImage(tag)
+		if err != nil {
+			return nil, err
+		}
+		if name != image && !slices.Contains(r.Names, name) {
+			r.Names = append(r.Names, name)
+		}
+	}
+	if o.cacheRepo != "" {
+		if r.Repository, err = registry.ParseRepository(o.cacheRepo); err != nil {
+			return nil, err
+		}
+	}
+	p := &prepared{}
+	if p.file, err = readDockerfile(s, o); err != nil {
+		return nil, err
+	}
+	if p.target, p.stages, err = chooseStages(p.file, o); err != nil {
+		return nil, err
+	}
+	r.File, r.Target, r.Stages = p.file, p.target, p.stages
+
+	var warnings []string
+	p.facts, warnings = ci.Detect(ctx, ci.Input{
+		Getenv: s.getenv,
+		Open:   func(name string) (io.ReadCloser, error) { return os.Open(name) },
+		Git:    ci.GitCommand{Dir: o.build.Context},
+		Branch: o.branch, DefaultBranch: o.defaultBranch,
+	})
+	for _, warning := range warnings {
+		s.talk("warning: %s", warning)
+	}
+	r.Branch = cache.Branch{Name: p.facts.Branch, From: p.facts.BranchSource}
+	r.DefaultBranch = cache.Branch{Name: p.facts.DefaultBranch, From: p.facts.DefaultBranchSource}
+	r.BaseBranch = cache.Branch{Name: p.facts.BaseBranch, From: "the pull request"}
+	if o.baseBranch != "" {
+		r.BaseBranch = cache.Branch{Name: o.baseBranch, From: "--base-branch"}
+	}
+	p.plan = cache.NewPlan(r)
+	return p, nil
+}
+
+// readDockerfile reads and parses the Dockerfile, which is "-" for standard
+// input.
+func readDockerfile(s surroundings, o *options) (*stages.File, error) {
+	var source []byte
+	var err error
+	if o.build.Dockerfile == "-" {
+		source, err = io.ReadAll(io.LimitReader(s.stdin, stages.MaxSize+1))
+	} else {
+		source, err = os.ReadFile(o.build.Dockerfile)
+	}
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, &missingDockerfileError{o.build.Dockerfile}
+		}
+		return nil, fmt.Errorf("read Dockerfile: %w", err)
+	}
+	given := map[string]string{}
+	for _, arg := range o.build.BuildArgs {
+		given[arg.Name] = arg.Value
+	}
+	var contexts []string
+	for _, named := range o.build.BuildContexts {
+		contexts = append(contexts, named.Key)
+	}
+	// The engine's own platform is not known yet. It only matters to a
+	// Dockerfile whose graph of stages depends on it.
+	opt := stages.Options{Args: given, Target: o.build.Target, Contexts: contexts, BuildPlatform: "linux/" + runtime.GOARCH}
+	if len(o.build.Platforms) > 0 {
+		opt.Platform = o.build.Platforms[0]
+	}
+	return stages.Parse(source, opt)
+}
+
+// chooseStages finds the target and which stages are built. Without --target
+// that is every stage, those that nothing uses (tests, linters) included:
+// their caches are kept too. With --target it is what the target needs, as
+// with docker build.
+func chooseStages(file *stages.File, o *options) (target int, chosen []int, err error) {
+	if target, err = file.Lookup(o.build.Target); err != nil {
+		return 0, nil, err
+	}
+	wanted := []int{target}
+	switch {
+	case o.build.Target != "" && len(o.cacheStages.names) == 0, o.cacheStages.needed:
+	case len(o.cacheStages.names) > 0:
+		for _, name := range o.cacheStages.names {
+			stage, err := file.Lookup(name)
+			if err != nil {
+				return 0, nil, err
+			}
+			wanted = append(wanted, stage)
+		}
+	default:
+		for i := range file.Stages {
+			if file.Stages[i].Fault == nil && !file.Stages[i].Replaced {
+				wanted = append(wanted, i)
+			}
+		}
+	}
+	chosen = file.Reachable(wanted...)
+	for _, i := range chosen {
+		if fault := file.Stages[i].Fault; fault != nil {
+			return 0, nil, fault
+		}
+	}
+	return target, chosen, nil
+}
+
+// names are all names of the image, as the engine takes them.
+func (p *prepared) names() []string {
+	names := []string{p.plan.Image.String()}
+	for _, name := range p.plan.Names {
+		names = append(names, name.String())
+	}
+	return names
+}
+
+// engineSelection reads which engine to use from where docker and buildx read
+// it.
+func (s surroundings) engineSelection(o *options) engine.Selection {
+	configDir := s.getenv("DOCKER_CONFIG")
+	if configDir == "" {
+		configDir = config.Dir()
+	}
+	builder := o.builder
+	if builder == "" {
+		builder = s.getenv("BUILDX_BUILDER")
+	}
+	file, err := config.Load(configDir)
+	if err != nil {
+		s.talk("warning: read the docker configuration: %v", err)
+	}
+	certPath := s.getenv("DOCKER_CERT_PATH")
+	if certPath == "" && s.getenv("DOCKER_TLS_VERIFY") != "" {
+		certPath = configDir
+	}
+	return engine.Selection{
+		Builder: builder, Classic: s.getenv("DOCKER_BUILDKIT") == "0", BuildKitHost: s.getenv("BUILDKIT_HOST"),
+		DockerHost: s.getenv("DOCKER_HOST"), DockerContext: s.getenv("DOCKER_CONTEXT"), DockerAPIVersion: s.getenv("DOCKER_API_VERSION"),
+		DockerTLSVerify: s.getenv("DOCKER_TLS_VERIFY") != "", DockerCertPath: certPath,
+		Config: file, ConfigDir: configDir, BuildxConfig: s.getenv("BUILDX_CONFIG"),
+	}
+}
+
+func (s surroundings) registryOptions() registry.Options {
+	return registry.Options{
+		Keychain:  authn.DefaultKeychain,
+		UserAgent: program + "/" + version(),
+		OnWait:    func(w registry.Wait) { s.talk("%s: %s, trying again in %v", w.Host, w.Reason, w.Delay.Round(time.Millisecond)) },
+	}
+}
+
+// request is what the engine is asked to build.
+func request(s surroundings, o *options, p *prepared, view cache.View) engine.Request {
+	r := engine.Request{
+		Options: o.build, File: p.file, Stages: p.stages, Target: p.target,
+		StageImages: view.StageImages, Staging: p.plan.Repository.String(),
+		Progress: engine.Progress{Mode: o.progress, Out: s.stderr},
+	}
+	if view.Ref != "" {
+		r.Imports = []engine.CacheSpec{{Type: "registry", Attributes: map[string]string{"ref": view.Ref}}}
+	}
+	r.Imports = append(r.Imports, o.build.CacheFrom...)
+	r.Options.Context, _ = filepath.Abs(o.build.Context)
+	return r
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"time"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/report"
+	"golang.org/x/term"
+	"os"
+)
+
+// recorder gathers the report while the run goes on.
+type recorder struct {
+	prepared *prepared
+	started  time.Time
+	report   report.Report
+}
+
+func newRecorder(o *options, p *prepared) *recorder {
+	r := &recorder{prepared: p, started: time.Now()}
+	r.report = report.Report{
+		Version: version(), Image: p.plan.Image.String(),
+		Branch: p.plan.Branch.Name, DefaultBranch: p.plan.Default.Name,
+	}
+	for _, skip := range p.plan.Skips {
+		r.report.Skips = append(r.report.Skips, report.Skip{What: skip.What, Reason: skip.Reason})
+	}
+	return r
+}
+
+func (r *recorder) engine(name string) { r.report.Engine = name }
+
+func (r *recorder) phase(name string, started time.Time) {
+	r.report.Phases = append(r.report.Phases, report.Phase{Name: name, Seconds: time.Since(started).Seconds()})
+}
+
+func (r *recorder) lookedUp(f cache.Found, v cache.View, started time.Time) {
+	r.phase("lookup", started)
+	r.report.Warnings = append(append(r.report.Warnings, f.Warnings...), v.Warnings...)
+	for _, l := range v.Lineages {
+		r.report.Lineages = append(r.report.Lineages, report.Lineage{
+			Ref: l.Ref.String(), Level: string(l.Level), Stage: l.Slot.Stage, Digest: l.Root.Digest.String(),
+		})
+	}
+	for _, plan := range r.prepared.plan.Stages {
+		stage := report.Stage{Name: plan.Name}
+		if of := v.Of(plan.Name); len(of) > 0 {
+			stage.Imported = &report.Imported{Ref: of[0].Ref.String(), Level: string(of[0].Level)}
+		}
+		r.report.Stages = append(r.report.Stages, stage)
+	}
+}
+
+func (r *recorder) built(outcome engine.Outcome, started time.Time) {
+	r.phase("build", started)
+	r.report.Result.Status = report.Status(outcome.Result)
+	if outcome.Err != nil {
+		r.report.Result.Error = outcome.Err.Error()
+	}
+}
+
+func (r *recorder) delivered(d engine.Delivered, err error) {
+	r.report.Result.Digest, r.report.Result.Pushed = d.Digest, d.Digest != ""
+	if err != nil {
+		r.report.Result.Status, r.report.Result.Error = report.Failed, err.Error()
+	}
+}
+
+func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, started time.Time) {
+	r.phase("save", started)
+	r.report.Seconds = time.Since(r.started).Seconds()
+	for i, plan := range r.prepared.plan.Stages {
+		stage := &r.report.Stages[i]
+		written := false
+		for _, one := range saved {
+			if one.Stage != plan.Name {
+				continue
+			}
+			entry := report.Saved{Ref: one.Ref.String()}
+			if one.Err != nil {
+				entry.Error = one.Err.Error()
+			} else {
+				written = true
+			}
+			stage.Saved = append(stage.Saved, entry)
+			if one.Note != "" {
+				r.report.Warnings = append(r.report.Warnings, "saved at "+one.Ref.String()+": "+one.Note)
+			}
+		}
+		for _, step := range steps {
+			if step.Stage != plan.Index {
+				continue
+			}
+			stage.Steps = append(stage.Steps, report.Step{
+				Line: step.Line, Instruction: step.Instruction, Status: report.Status(step.Status), Seconds: step.Duration.Seconds(),
+				Saved: step.Status == engine.Cached || step.Status == engine.Ran && written,
+			})
+		}
+	}
+}
+
+// write prints the table for people and writes the file for machines.
+func (r *recorder) write(s surroundings, o *options) error {
+	if !o.quiet {
+		width, color := 0, false
+		if f, ok := s.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			width, _, _ = term.GetSize(int(f.Fd()))
+			color = s.getenv("NO_COLOR") == ""
+		}
+		if err := report.Fprint(s.stderr, r.report, report.Options{Width: width, Color: color}); err != nil {
+			return err
+		}
+	}
+	if o.report == "" {
+		return nil
+	}
+	return r.report.WriteFile(o.report)
+}
