@@ -192,7 +192,9 @@ func (s surroundings) registryOptions() registry.Options {
 	return registry.Options{
 		Keychain:  authn.DefaultKeychain,
 		UserAgent: program + "/" + version(),
-		OnWait:    func(w registry.Wait) { s.talk("%s: %s, trying again in %v", w.Host, w.Reason, w.Delay.Round(time.Millisecond)) },
+		OnWait: func(w registry.Wait) {
+			s.talk("%s: %s, trying again in %v", w.Host, w.Reason, w.Delay.Round(time.Millisecond))
+		},
 	}
 }
 
