@@ -1,6 +1,9 @@
 package engine
 
-import "fmt"
+import (
+	"fmt"
+	"regexp"
+)
 
 // UnsupportedError says that an engine cannot do what an option asks.
 type UnsupportedError struct {
@@ -12,3 +15,15 @@ type UnsupportedError struct {
 func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("%s is not supported by %s", e.Option, e.Engine)
 }
+
+// DeliveryError says that a finished image did not reach where it was to go.
+type DeliveryError struct{ Err error }
+
+func (e *DeliveryError) Error() string { return "deliver image: " + e.Err.Error() }
+func (e *DeliveryError) Unwrap() error { return e.Err }
+
+// Denied tells whether a registry refused the push for want of rights.
+// Engines hand on the registry's answer as text only.
+func (e *DeliveryError) Denied() bool { return denied.MatchString(e.Err.Error()) }
+
+var denied = regexp.MustCompile(`\b(401|403)\b|unauthorized|authorization failed|access (is |to the resource is )?denied`)

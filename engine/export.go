@@ -207,7 +207,7 @@ func (b *solveBuild) Deliver(ctx context.Context, d Delivery) (Delivered, error)
 	}
 	response, err := b.exportImage(ctx, b.request.Target, opt)
 	if err := errors.Join(err, loaded()); err != nil {
-		return Delivered{}, err
+		return Delivered{}, &DeliveryError{err}
 	}
 	delivered := Delivered{Metadata: response, ImageID: response[exptypes.ExporterImageConfigDigestKey]}
 	if digest := response[exptypes.ExporterImageDigestKey]; d.Push {

@@ -223,7 +223,9 @@ func (b *solveBuild) evaluateLeaves(ctx context.Context, gw client.Client) error
 	}
 	for _, g := range b.graphs {
 		for _, stage := range b.request.File.Leaves(b.request.Stages) {
-			if end, ok := g.ends[stage]; ok {
+			// A stage without a step is a base image: nothing is to be done for
+			// it, and evaluating it would pull it.
+			if end, ok := g.ends[stage]; ok && !g.graph.fetched(end.vertex) {
 				work.Go(func() { solve(g, end) })
 			}
 		}

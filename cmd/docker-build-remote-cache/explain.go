@@ -54,6 +54,7 @@ func explain(err error) (message, hint string, status int) {
 		missing     *missingDockerfileError
 		unsupported *engine.UnsupportedError
 		unreachable *engine.UnreachableError
+		delivery    *engine.DeliveryError
 		signalled   *signalError
 	)
 	switch {
@@ -83,6 +84,12 @@ func explain(err error) (message, hint string, status int) {
 		return message, "a Dockerfile begins with FROM", exitFailed
 	case errors.As(err, &unreachable):
 		return message, "start the engine, or name one with DOCKER_HOST, BUILDKIT_HOST or --builder", exitFailed
+	case errors.As(err, &delivery):
+		hint := "the build itself succeeded: the same command again finds its cache and pushes"
+		if delivery.Denied() {
+			hint = "run docker login for the registry, with an account that may write there, or give --push=false"
+		}
+		return message, hint, exitFailed
 	}
 	return message, registryHint(err), status
 }

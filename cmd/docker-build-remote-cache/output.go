@@ -22,6 +22,9 @@ func (s surroundings) tellLookup(p *prepared, f cache.Found, v cache.View) {
 	for _, warning := range append(append([]string{}, f.Warnings...), v.Warnings...) {
 		s.talk("warning: %s", warning)
 	}
+	if v.Ref == "" && len(f.Warnings) > 0 {
+		return // whether there is a cache is not known
+	}
 	for _, stage := range p.plan.Stages {
 		of := v.Of(stage.Name)
 		switch {

@@ -153,7 +153,7 @@ func deliver(ctx context.Context, s surroundings, o *options, p *prepared, b eng
 	d := engine.Delivery{Names: p.names(), Push: o.push, Outputs: o.build.Outputs, CacheTo: o.build.CacheTo, Stdout: s.stdout}
 	delivered, err := b.Deliver(ctx, d)
 	if err != nil {
-		return delivered, fmt.Errorf("deliver image: %w", err)
+		return delivered, err
 	}
 	return delivered, errors.Join(writeIIDFile(o, delivered), writeMetadata(o, delivered), s.printID(o, delivered))
 }
