@@ -5,7 +5,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
@@ -212,27 +211,23 @@ func (p Plan) Tags(s Slot) []string {
 
 // Fprint writes the plan for people.
 func (p Plan) Fprint(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	pushed := "pushed when the build succeeds"
+	pushed := ", pushed when the build succeeds"
 	if !p.Push {
-		pushed = "not pushed"
+		pushed = ", not pushed"
 	}
-	fmt.Fprintf(t, "image\t%s\t%s\n", p.Image, pushed)
+	fmt.Fprintf(w, "image           %s%s\n", p.Image, pushed)
 	for _, name := range p.Names {
-		fmt.Fprintf(t, "\t%s\t\n", name)
+		fmt.Fprintf(w, "                %s\n", name)
 	}
-	fmt.Fprintf(t, "target\t%s\t\n", p.Target)
-	fmt.Fprintf(t, "caches\t%s\t\n", p.Repository)
-	p.printBranch(t, "branch", p.Branch)
+	fmt.Fprintf(w, "target          %s\n", p.Target)
+	fmt.Fprintf(w, "caches in       %s\n", p.Repository)
+	printBranch(w, "branch", p.Branch)
 	if p.Base.Name != "" {
-		p.printBranch(t, "base branch", p.Base)
+		printBranch(w, "base branch", p.Base)
 	}
-	p.printBranch(t, "default branch", p.Default)
+	printBranch(w, "default branch", p.Default)
 	if p.Scope != "" {
-		fmt.Fprintf(t, "scope\t%s\t\n", p.Scope)
-	}
-	if err := t.Flush(); err != nil {
-		return err
+		fmt.Fprintf(w, "scope           %s\n", p.Scope)
 	}
 	for _, stage := range p.Stages {
 		fmt.Fprintf(w, "\nstage %s (lines %d-%d", stage.Name, stage.Lines.First, stage.Lines.Last)
@@ -254,23 +249,25 @@ func (p Plan) Fprint(w io.Writer) error {
 	return nil
 }
 
-func (p Plan) printBranch(w io.Writer, label string, b Branch) {
+func printBranch(w io.Writer, label string, b Branch) {
 	name := b.Name
 	if name == "" {
 		name = "unknown"
 	}
-	fmt.Fprintf(w, "%s\t%s\t%s\n", label, name, b.From)
+	fmt.Fprintf(w, "%-15s %s (%s)\n", label, name, b.From)
 }
 
+// printSlots prints the tags of slots, without the hashed ones that serve
+// where the plain one is taken.
 func (p Plan) printSlots(w io.Writer, verb string, slots []Slot) {
-	for _, slot := range slots {
-		tags := p.Tags(slot)
-		other := ""
-		if len(tags) > 1 {
-			other = ", or " + tags[1] + " if another cache is there"
-		}
-		fmt.Fprintf(w, "  %s %-10s %s%s\n", verb, slot.Level, p.Repository.Tagged(tags[0]), other)
+	if len(slots) == 0 {
+		return
 	}
+	var tags []string
+	for _, slot := range slots {
+		tags = append(tags, fmt.Sprintf("%s (%s)", p.Tags(slot)[0], slot.Level))
+	}
+	fmt.Fprintf(w, "  %s  %s\n", verb, strings.Join(tags, ", "))
 }
 
 // stage is the plan of the stage with an index in the Dockerfile.
