@@ -164,67 +164,6 @@ func TestFirstLineageOwnsWhatNobodyHasAResultFor(t *testing.T) {
 	}
 }
 
-func TestUnify(t *testing.T) {
-	sources := func(names ...string) *cache {
-		c := &cache{}
-		for _, n := range names {
-			c.Source(op(n))
-		}
-		return c
-	}
-	// A record matches what others of its kind have in common, not only one
-	// of them, for BuildKit adds up the links of what it unifies.
-	addsUp := sources("x1", "x2", "y1", "y2")
-	for _, inputs := range [][]links{
-		{{from(1)}, {from(3)}},
-		{{from(0)}, {from(2)}},
-		{{from(0), from(1)}, {from(2)}},
-		{{from(0)}, {from(2), from(3)}},
-	} {
-		addsUp.Result(addsUp.Step(op("merge"), inputs...), 1, "A")
-	}
-	// What follows from one record being another is seen after the fact.
-	apart, bridge := sources("x", "y"), sources("x", "y")
-	apart.Step(op("s"), links{from(1)})
-	apart.Step(op("s"), links{from(0)})
-	apart.Step(op("t"), links{from(2)})
-	apart.Result(apart.Step(op("t"), links{from(3)}), 1, "A")
-	bridge.Step(op("s"), links{from(0), from(1)})
-	// And so it is when the record that others have joined joins a larger one.
-	growing := sources("x", "y", "z")
-	for i, dependants := range []int{1, 3, 10} {
-		r := growing.Step(op("s"), links{from(i)})
-		for j := range dependants {
-			growing.Step(op(fmt.Sprint("dependant", i, j)), links{from(r)})
-		}
-		if i != 1 {
-			growing.Result(growing.Step(op("t"), links{from(r)}), 1, "A")
-		}
-	}
-	yz := sources("x", "y", "z")
-	yz.Step(op("s"), links{from(1), from(2)})
-	// A link with another selector is another link.
-	selectors := sources("x")
-	selectors.Step(op("s"), links{files(0, "a")})
-	selectors.Result(selectors.Step(op("s"), links{files(0, "b")}), 1, "A")
-
-	for _, tt := range []struct {
-		name   string
-		caches []*cache
-		want   int // records
-	}{
-		{"adds up links", []*cache{addsUp}, 5},
-		{"apart", []*cache{apart}, 6},
-		{"dependants", []*cache{apart, bridge}, 4},
-		{"dependants of dependants", []*cache{growing, bridge, yz}, 19},
-		{"selectors", []*cache{selectors}, 3},
-	} {
-		if m := mustMerge(t, Options{}, lineages(t, tt.caches...)...); m.Stats.Records != tt.want {
-			t.Errorf("%s: got %d records, want %d", tt.name, m.Stats.Records, tt.want)
-		}
-	}
-}
-
 func TestLoopsAreCut(t *testing.T) {
 	own := &cache{} // a record that is its own source
 	own.Source(op("r"))
@@ -320,96 +259,6 @@ func TestSameLineageIsRecognised(t *testing.T) {
 	}
 }
 
-func TestTrimKeepsTheMostRelevantAndRecent(t *testing.T) {
-	// Each lineage has an old and a new stage of five steps; a step weighs
-	// some 300 bytes of the manifest, which is the larger document.
-	two := func(lineage string) *cache {
-		c := stage("old of "+lineage, lineage, 5, 100)
-		source := 0
-		var blobs []string
-		for i := range 5 {
-			source = c.Step(op(fmt.Sprint("new", i, lineage)), links{from(source)})
-			blobs = append(blobs, fmt.Sprint("new", i, lineage))
-			c.Result(source, 200+int64(i), blobs...)
-		}
-		return c
-	}
-	all := lineages(t, two("base"), two("branch"))
-	for _, tt := range []struct {
-		limit int
-		keep  []int
-		want  map[int]int // lineage to results
-	}{
-		{limit: importLimit, want: map[int]int{0: 10, 1: 10}},
-		{limit: 6500, want: map[int]int{0: 10, 1: 8}},
-		{limit: 6500, keep: []int{1}, want: map[int]int{0: 8, 1: 10}},
-		{limit: 2300, keep: []int{1, 0}, want: map[int]int{1: 5}},
-	} {
-		m, err := merge(all, Options{Keep: tt.keep}, tt.limit)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, blobs := map[int]int{}, map[digest.Digest]bool{}
-		for _, s := range m.Sources {
-			got[s.Lineage]++
-			blobs[s.Blob] = true
-		}
-		for _, lineage := range []string{"base", "branch"} {
-			if blobs[lineagetest.Blob("old of "+lineage+"0 of "+lineage)] && !blobs[lineagetest.Blob("new4"+lineage)] {
-				t.Errorf("limit %d: of %s the old stage is kept and the new one is not", tt.limit, lineage)
-			}
-		}
-		if diff := cmp.Diff(tt.want, got); diff != "" {
-			t.Errorf("limit %d, keep %v: %s", tt.limit, tt.keep, diff)
-		}
-		checkImportable(t, m, tt.limit)
-	}
-}
-
-// What another lineage owns but the relevant one reached stays.
-func TestTrimKeepsSharedRecordsOfTheRelevantLineage(t *testing.T) {
-	base, branch := stage("deps", "base", 4, 1), stage("deps", "branch", 4, 1)
-	for i := range 10 { // of no use to the branch, and newer
-		base.Result(base.Step(op(fmt.Sprint("other", i)), links{from(0)}), 500, fmt.Sprint("other", i))
-	}
-	m, err := merge(lineages(t, base, branch), Options{Keep: []int{1}}, 2600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var blobs []digest.Digest
-	for _, s := range m.Sources {
-		blobs = append(blobs, s.Blob)
-	}
-	for i := range 4 {
-		if !slices.Contains(blobs, lineagetest.Blob(fmt.Sprintf("deps%d of base", i))) {
-			t.Errorf("step %d of deps was dropped before what the branch never reached", i)
-		}
-	}
-	if m.Stats.DroppedForSize == 0 {
-		t.Errorf("nothing was dropped")
-	}
-}
-
-// A config that is mostly links stays within the limit as well.
-func TestTrimCountsLinks(t *testing.T) {
-	c := &cache{}
-	for i := range 1000 {
-		c.Source(op(fmt.Sprint("source", i)))
-	}
-	for i := range 3000 {
-		var input links
-		for j := range 30 {
-			input = append(input, from((i+j*31)%1000))
-		}
-		c.Result(c.Step(op(fmt.Sprint("step", i)), input), 1, "A")
-	}
-	m := mustMerge(t, Options{}, lineages(t, c)...)
-	checkImportable(t, m, importLimit)
-	if len(m.Config) < importLimit*9/10 {
-		t.Errorf("%d bytes, far less than would fit", len(m.Config))
-	}
-}
-
 func TestDescriptorsAreThoseOfTheFirstLineage(t *testing.T) {
 	manifest, config := stage("app", "branch", 1, 1).Documents()
 	other := bytes.ReplaceAll(manifest, []byte(`"size":1234`), []byte(`"size":99`))
@@ -425,15 +274,6 @@ func TestMergeOfNothing(t *testing.T) {
 	for name, all := range map[string][]*Lineage{"no lineage": nil, "no result": lineages(t, keysOnly)} {
 		if _, err := Merge(all, Options{}); !errors.Is(err, ErrEmpty) {
 			t.Errorf("%s: got %v", name, err)
-		}
-	}
-}
-
-func TestKeepIsChecked(t *testing.T) {
-	all := lineages(t, stage("app", "branch", 1, 1))
-	for _, keep := range [][]int{{1}, {-1}, {0, 0}} {
-		if _, err := Merge(all, Options{Keep: keep}); err == nil {
-			t.Errorf("keep %v is accepted", keep)
 		}
 	}
 }
