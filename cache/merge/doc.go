@@ -29,11 +29,11 @@
 //  3. Members of a record whose result was not taken add no content key, and
 //     no link at all at an input where a content key of theirs is not the
 //     owner's: their content must not lead to a result made from other
-//     content, or a secret's image of one job is served to another. Where
-//     nobody has a result the first lineage owns the record. The dependants of
-//     a losing record stay, so a step built on the loser's result may follow
-//     the winner's: BuildKit holds results of equal keys for interchangeable.
-//     Stats.Conflicts counts such records.
+//     content, or a file that one job made with its secret is served to
+//     another. Where nobody has a result the first lineage owns the record.
+//     The dependants of a losing record stay, so a step built on the loser's
+//     result may follow the winner's: BuildKit holds results of equal keys for
+//     interchangeable. Stats.Conflicts counts such results.
 //  4. Links that close a loop are cut ("invalid looping record" in parse.go
 //     fails the whole import): between records that a loop reaches, only the
 //     links of the record's first member stay. A record whose input has no

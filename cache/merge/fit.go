@@ -19,7 +19,7 @@ import (
 // oldest go first, and keys that lead to no result before all.
 func (m *merging) trim(entries []entry, limit int) ([]entry, error) {
 	keep := make([]bool, len(entries))
-	size := newSizes(m.table, len(entries))
+	size := newSizes(m.table)
 	for _, i := range byRelevance(entries) {
 		if err := size.add(&entries[i]); err != nil {
 			return nil, err
@@ -59,8 +59,9 @@ func byRelevance(entries []entry) []int {
 	return order
 }
 
-// sizes are upper bounds of the documents' sizes in bytes: every index is
-// taken to have as many digits as the largest.
+// sizes are upper bounds of the documents' sizes in bytes: links count with
+// the indexes they have before trimming, and layers with as many digits as
+// any index can have.
 type sizes struct {
 	table            *chainTable
 	digits           int
@@ -69,10 +70,10 @@ type sizes struct {
 	config, manifest int
 }
 
-func newSizes(table *chainTable, entries int) *sizes {
+func newSizes(table *chainTable) *sizes {
 	return &sizes{
 		table:  table,
-		digits: len(fmt.Sprint(max(entries, len(table.chains)))),
+		digits: len(fmt.Sprint(len(table.chains))),
 		chains: map[int]bool{},
 		blobs:  map[digest.Digest]bool{},
 		// Brackets, names of fields and the descriptor of the config.
@@ -86,9 +87,6 @@ func (s *sizes) add(e *entry) error {
 		return fmt.Errorf("encode record %s: %w", e.digest, err)
 	}
 	s.config += len(raw) + len(",") + s.digits
-	for _, links := range e.inputs {
-		s.config += len(links) * s.digits
-	}
 	for c := e.chain; c != none && !s.chains[c]; c = s.table.chains[c].parent {
 		s.chains[c] = true
 		blob := s.table.chains[c].blob

@@ -42,7 +42,8 @@ type Manifest struct {
 
 // ParseManifest reads what BuildKit's registry cache exporter writes (an OCI
 // image manifest or, with image-manifest=false, an index) or the manifest of
-// an image. An index of images is an error: choose a platform's image first.
+// an image. For an index of images the error is ErrNoCache: their caches are
+// one lineage each, so choose an image first.
 func ParseManifest(raw []byte) (*Manifest, error) {
 	m, err := parseManifest(raw)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge/internal/lineagetest"
 )
@@ -163,33 +164,41 @@ func TestFirstLineageOwnsWhatNobodyHasAResultFor(t *testing.T) {
 	}
 }
 
-// A record matches what others of its kind have in common, not only one of
-// them, for BuildKit adds up the links of what it unifies.
-func TestUnifyAddsUpLinks(t *testing.T) {
-	c := &cache{}
-	x1, x2, y1, y2 := c.Source(op("x1")), c.Source(op("x2")), c.Source(op("y1")), c.Source(op("y2"))
-	for _, inputs := range [][]links{
-		{{from(x2)}, {from(y2)}},
-		{{from(x1)}, {from(y1)}},
-		{{from(x1), from(x2)}, {from(y1)}},
-		{{from(x1)}, {from(y1), from(y2)}},
-	} {
-		c.Result(c.Step(op("merge"), inputs...), 1, "A")
-	}
-	if m := mustMerge(t, Options{}, lineages(t, c)...); m.Stats.Records != 5 {
-		t.Errorf("got %d records, want 4 sources and 1 merge", m.Stats.Records)
-	}
-}
+func TestLoopsAreCut(t *testing.T) {
+	own := &cache{} // a record that is its own source
+	own.Source(op("r"))
+	own.Step(op("x"), links{from(0)})
+	own.Result(own.Step(op("x"), links{from(1), from(0)}), 1, "A")
 
-func TestLoopIsCut(t *testing.T) {
-	c := &cache{}
-	root := c.Source(op("root"))
-	first := c.Step(op("step"), links{from(root)})
-	c.Result(c.Step(op("step"), links{from(first), from(root)}), 1, "A")
-	m := mustMerge(t, Options{}, lineages(t, c)...)
-	checkImportable(t, m, importLimit)
-	if m.Stats.Records != 2 || m.Stats.DroppedLinks != 1 {
-		t.Errorf("got %+v", m.Stats)
+	yAfterX, xAfterY := &cache{}, &cache{}
+	for _, c := range []*cache{yAfterX, xAfterY} {
+		c.Source(op("r"))
+		c.Source(op("q"))
+	}
+	yAfterX.Step(op("x"), links{from(0)})
+	yAfterX.Step(op("y"), links{from(2), from(1)})
+	yAfterX.Result(yAfterX.Step(op("z"), links{from(3)}), 1, "A")
+	xAfterY.Step(op("y"), links{from(1)})
+	xAfterY.Result(xAfterY.Step(op("x"), links{from(2), from(0)}), 1, "B")
+
+	for _, tt := range []struct {
+		name                  string
+		caches                []*cache
+		records, links, drops int
+	}{
+		{"own source", []*cache{own}, 2, 1, 1},
+		{"first x, then y, then z", []*cache{yAfterX, xAfterY}, 5, 4, 1},
+		{"first y, then x", []*cache{xAfterY, yAfterX}, 5, 4, 1},
+	} {
+		m := mustMerge(t, Options{}, lineages(t, tt.caches...)...)
+		checkImportable(t, m, importLimit)
+		links := 0
+		for _, r := range decoded(t, m).Records {
+			links += len(slices.Concat(r.Inputs...))
+		}
+		if m.Stats.Records != tt.records || links != tt.links || m.Stats.DroppedLinks != tt.drops {
+			t.Errorf("%s: %d links, %+v", tt.name, links, m.Stats)
+		}
 	}
 }
 
@@ -239,6 +248,8 @@ func TestSameLineageIsRecognised(t *testing.T) {
 		{"adds nothing to the first", lineages(t, large, small), 0},
 		{"both add", lineages(t, small, stage("test", "branch", 1, 1)), none},
 		{"other results of the same steps", lineages(t, foreign, large), 0},
+		{"keys of the second, results of the first", lineages(t, stage("app", "base", 2, 1), large), none},
+		{"keys of the second, times of the first", lineages(t, stage("app", "branch", 2, 50), large), none},
 		{"results not listed", lineages(t, unlisted), none},
 		{"too large for BuildKit", tooLarge, none},
 	} {
@@ -248,73 +259,12 @@ func TestSameLineageIsRecognised(t *testing.T) {
 	}
 }
 
-func TestTrimKeepsTheMostRelevantAndRecent(t *testing.T) {
-	// Each lineage has an old and a new stage of five steps; a step weighs
-	// some 300 bytes of the manifest, which is the larger document.
-	two := func(lineage string) *cache {
-		c := stage("old of "+lineage, lineage, 5, 100)
-		source := 0
-		var blobs []string
-		for i := range 5 {
-			source = c.Step(op(fmt.Sprint("new", i, lineage)), links{from(source)})
-			blobs = append(blobs, fmt.Sprint("new", i, lineage))
-			c.Result(source, 200+int64(i), blobs...)
-		}
-		return c
-	}
-	all := lineages(t, two("base"), two("branch"))
-	for _, tt := range []struct {
-		limit int
-		keep  []int
-		want  map[int]int // lineage to results
-	}{
-		{limit: importLimit, want: map[int]int{0: 10, 1: 10}},
-		{limit: 6500, want: map[int]int{0: 10, 1: 8}},
-		{limit: 6500, keep: []int{1}, want: map[int]int{0: 8, 1: 10}},
-		{limit: 2300, keep: []int{1, 0}, want: map[int]int{1: 5}},
-	} {
-		m, err := merge(all, Options{Keep: tt.keep}, tt.limit)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, blobs := map[int]int{}, map[digest.Digest]bool{}
-		for _, s := range m.Sources {
-			got[s.Lineage]++
-			blobs[s.Blob] = true
-		}
-		for _, lineage := range []string{"base", "branch"} {
-			if blobs[lineagetest.Blob("old of "+lineage+"0 of "+lineage)] && !blobs[lineagetest.Blob("new4"+lineage)] {
-				t.Errorf("limit %d: of %s the old stage is kept and the new one is not", tt.limit, lineage)
-			}
-		}
-		if diff := cmp.Diff(tt.want, got); diff != "" {
-			t.Errorf("limit %d, keep %v: %s", tt.limit, tt.keep, diff)
-		}
-		checkImportable(t, m, tt.limit)
-	}
-}
-
-// What another lineage owns but the relevant one reached stays.
-func TestTrimKeepsSharedRecordsOfTheRelevantLineage(t *testing.T) {
-	base, branch := stage("deps", "base", 4, 1), stage("deps", "branch", 4, 1)
-	for i := range 10 { // of no use to the branch, and newer
-		base.Result(base.Step(op(fmt.Sprint("other", i)), links{from(0)}), 500, fmt.Sprint("other", i))
-	}
-	m, err := merge(lineages(t, base, branch), Options{Keep: []int{1}}, 2600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var blobs []digest.Digest
-	for _, s := range m.Sources {
-		blobs = append(blobs, s.Blob)
-	}
-	for i := range 4 {
-		if !slices.Contains(blobs, lineagetest.Blob(fmt.Sprintf("deps%d of base", i))) {
-			t.Errorf("step %d of deps was dropped before what the branch never reached", i)
-		}
-	}
-	if m.Stats.DroppedForSize == 0 {
-		t.Errorf("nothing was dropped")
+func TestDescriptorsAreThoseOfTheFirstLineage(t *testing.T) {
+	manifest, config := stage("app", "branch", 1, 1).Documents()
+	other := bytes.ReplaceAll(manifest, []byte(`"size":1234`), []byte(`"size":99`))
+	m := mustMerge(t, Options{}, read(t, manifest, config), read(t, other, config))
+	if diff := cmp.Diff([]ocispec.Descriptor{lineagetest.Descriptor(lineagetest.Blob("app0 of branch"))}, m.Layers); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -324,15 +274,6 @@ func TestMergeOfNothing(t *testing.T) {
 	for name, all := range map[string][]*Lineage{"no lineage": nil, "no result": lineages(t, keysOnly)} {
 		if _, err := Merge(all, Options{}); !errors.Is(err, ErrEmpty) {
 			t.Errorf("%s: got %v", name, err)
-		}
-	}
-}
-
-func TestKeepIsChecked(t *testing.T) {
-	all := lineages(t, stage("app", "branch", 1, 1))
-	for _, keep := range [][]int{{1}, {-1}, {0, 0}} {
-		if _, err := Merge(all, Options{Keep: keep}); err == nil {
-			t.Errorf("keep %v is accepted", keep)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package merge
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 
@@ -41,9 +42,12 @@ func BenchmarkMerge(b *testing.B) {
 	for _, records := range []int{200, 1000, 2000, 10_000} {
 		b.Run(fmt.Sprintf("2x%d", records), func(b *testing.B) {
 			all := lineages(b, project("a", records), project("b", records))
+			var m *Merged
 			for b.Loop() {
-				mustMerge(b, Options{}, all...)
+				m = mustMerge(b, Options{}, all...)
 			}
+			b.ReportMetric(float64(m.Stats.Records), "records")
+			b.ReportMetric(float64(m.Stats.DroppedForSize), "trimmed")
 		})
 	}
 }
@@ -55,6 +59,8 @@ func BenchmarkLineage(b *testing.B) {
 		read(b, manifest, config)
 	}
 }
+
+var hostileRecords = flag.Int("hostile.records", 5_000, "size of the hostile lineages")
 
 // hostile are lineages of a size that no build has, made to be slow: each
 // would take minutes, or the stack, were some part quadratic or recursive.
@@ -155,13 +161,9 @@ func (panicker) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, a
 func lineageOf(c *cache) *Lineage { return lineages(panicker{}, c)[0] }
 
 func TestHostileLineagesAreMerged(t *testing.T) {
-	n := 100_000
-	if testing.Short() {
-		n = 10_000
-	}
 	for _, tt := range hostile {
 		t.Run(tt.name, func(t *testing.T) {
-			l := tt.lineage(n)
+			l := tt.lineage(*hostileRecords)
 			m := mustMerge(t, Options{}, l, l)
 			checkImportable(t, m, importLimit)
 		})
