@@ -219,17 +219,17 @@ func (p Plan) Fprint(w io.Writer) error {
 	}
 	fmt.Fprintf(t, "image\t%s\t%s\n", p.Image, pushed)
 	for _, name := range p.Names {
-		fmt.Fprintf(t, "\t%s\t\n", name)
+		fmt.Fprintf(t, "\t%s\n", name)
 	}
-	fmt.Fprintf(t, "target\t%s\t\n", p.Target)
-	fmt.Fprintf(t, "caches\t%s\t\n", p.Repository)
+	fmt.Fprintf(t, "target\t%s\n", p.Target)
+	fmt.Fprintf(t, "caches\t%s\n", p.Repository)
 	p.printBranch(t, "branch", p.Branch)
 	if p.Base.Name != "" {
 		p.printBranch(t, "base branch", p.Base)
 	}
 	p.printBranch(t, "default branch", p.Default)
 	if p.Scope != "" {
-		fmt.Fprintf(t, "scope\t%s\t\n", p.Scope)
+		fmt.Fprintf(t, "scope\t%s\n", p.Scope)
 	}
 	if err := t.Flush(); err != nil {
 		return err
