@@ -32,6 +32,8 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			// Or every process would wait a second for races at its end.
+			e.Setenv("GORACE", "atexit_sleep_ms=0")
 			// Everything else, such as git and docker, is elsewhere.
 			e.Setenv("COMMAND_DIR", filepath.Dir(command))
 			for _, who := range []string{"AUTHOR", "COMMITTER"} {
