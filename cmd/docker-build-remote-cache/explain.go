@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"unicode"
 
@@ -20,11 +21,41 @@ const (
 	exitUsage  = 64
 )
 
-// missingDockerfileError says that there is no Dockerfile where one was
-// looked for.
-type missingDockerfileError struct{ path string }
+// dockerfileError is what is wrong with the Dockerfile at a path, "-" for
+// standard input.
+type dockerfileError struct {
+	path string
+	err  error
+}
 
-func (e *missingDockerfileError) Error() string { return "no Dockerfile at " + e.path }
+func (e *dockerfileError) Error() string {
+	if errors.Is(e.err, fs.ErrNotExist) {
+		return "no Dockerfile at " + e.path
+	}
+	return e.err.Error()
+}
+
+func (e *dockerfileError) Unwrap() error { return e.err }
+
+// hint is the remedy: where to look, and for what.
+func (e *dockerfileError) hint() string {
+	const reference = "docs.docker.com/reference/dockerfile"
+	var syntax *stages.SyntaxError
+	switch {
+	case errors.Is(e.err, fs.ErrNotExist):
+		return "give the build context's directory after the image, or the Dockerfile with -f FILE"
+	case errors.Is(e.err, stages.ErrNoStages):
+		return "a Dockerfile begins with FROM"
+	case errors.As(e.err, &syntax) && syntax.Syntax != "":
+		return "the file asks for the frontend " + syntax.Syntax + ", which may know more than the parser built in here"
+	case errors.As(e.err, &syntax) && e.path == "-":
+		return fmt.Sprintf("look at line %d of what was piped in; the instructions are listed at %s", syntax.Line, reference)
+	case errors.As(e.err, &syntax):
+		return fmt.Sprintf("look at %s:%d; the instructions are listed at %s", e.path, syntax.Line, reference)
+	default:
+		return "check that " + e.path + " is a Dockerfile that can be read"
+	}
+}
 
 // fail tells people about an error that ends the run before a build, with a
 // remedy, and returns the exit status. It is the only place that turns types
@@ -49,9 +80,8 @@ func explain(err error) (message, hint string, status int) {
 		usage       *usageError
 		digested    *registry.DigestError
 		named       *registry.NameError
-		syntax      *stages.SyntaxError
 		target      *stages.UnknownTargetError
-		missing     *missingDockerfileError
+		dockerfile  *dockerfileError
 		unsupported *engine.UnsupportedError
 		unreachable *engine.UnreachableError
 		delivery    *engine.DeliveryError
@@ -72,16 +102,8 @@ func explain(err error) (message, hint string, status int) {
 		return message, "the stages are " + strings.Join(target.Known, ", "), exitUsage
 	case errors.As(err, &unsupported):
 		return message, unsupported.Remedy, exitUsage
-	case errors.As(err, &missing):
-		return message, "give the build context's directory after the image, or the Dockerfile with -f FILE", exitFailed
-	case errors.As(err, &syntax):
-		hint := ""
-		if syntax.Syntax != "" {
-			hint = "the file asks for the frontend " + syntax.Syntax + ", which may know more than the parser built in here"
-		}
-		return message, hint, exitFailed
-	case errors.Is(err, stages.ErrNoStages):
-		return message, "a Dockerfile begins with FROM", exitFailed
+	case errors.As(err, &dockerfile):
+		return message, dockerfile.hint(), exitFailed
 	case errors.As(err, &unreachable):
 		return message, "start the engine, or name one with DOCKER_HOST, BUILDKIT_HOST or --builder", exitFailed
 	case errors.As(err, &delivery):

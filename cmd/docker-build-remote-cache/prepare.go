@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -56,11 +54,11 @@ func prepare(ctx context.Context, s surroundings, o *options) (*prepared, error)
 		}
 	}
 	p := &prepared{}
-	if p.file, err = readDockerfile(s, o); err != nil {
-		return nil, err
+	if p.file, err = readDockerfile(s, o); err == nil {
+		p.target, p.stages, err = chooseStages(p.file, o)
 	}
-	if p.target, p.stages, err = chooseStages(p.file, o); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, &dockerfileError{o.build.Dockerfile, err}
 	}
 	r.File, r.Target, r.Stages = p.file, p.target, p.stages
 
@@ -95,9 +93,6 @@ func readDockerfile(s surroundings, o *options) (*stages.File, error) {
 		source, err = os.ReadFile(o.build.Dockerfile)
 	}
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &missingDockerfileError{o.build.Dockerfile}
-		}
 		return nil, fmt.Errorf("read Dockerfile: %w", err)
 	}
 	given := map[string]string{}
