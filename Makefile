@@ -13,7 +13,7 @@ build: ## compile the command to bin/
 
 .PHONY: demo
 demo: ## build an example cold, then from its cache on an emptied engine
-	scripts/demo
+	@scripts/demo
 
 .PHONY: test
 test: ## run all tests, on the engines and the registry of the testbed
