@@ -1,13 +1,37 @@
+# Everything a contributor runs. Engines, registry and tools are set up by the
+# targets that need them; a fresh Debian machine needs make, Go and root.
 .DEFAULT_GOAL := help
+BENCH ?=
 
 .PHONY: help
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
+.PHONY: build
+build: ## compile the command to bin/
+	go build -trimpath -o bin/ ./cmd/docker-build-remote-cache
+
+.PHONY: demo
+demo: ## build an example cold, then from its cache on an emptied engine
+	@scripts/demo
+
+.PHONY: test
+test: ## run all tests, on the engines and the registry of the testbed
+	scripts/test
+
+.PHONY: check
+check: ## run formatters, linters and vulnerability checks
+	scripts/check
+
+.PHONY: bench
+bench: testbed ## compare with the article's recipe and buildx; BENCH='-n 5 -write'
+	go test -tags bench -count=1 -timeout 6h -v -run TestBench ./bench -args $(BENCH)
+
 .PHONY: testbed
 testbed: ## start the engines and the registry that tests use (docs/testbed.md)
 	scripts/testbed up
 
-.PHONY: test
-test: testbed ## run all tests
-	go test -race -shuffle=on -timeout 30m ./...
+.PHONY: clean
+clean: ## stop the testbed, delete its contents and bin/
+	scripts/testbed down --purge
+	rm -rf bin

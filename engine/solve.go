@@ -12,6 +12,7 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -318,19 +319,16 @@ func (b *solveBuild) Steps() []Step {
 			if g.graph.fetched(vertex) {
 				continue
 			}
-			for _, line := range g.graph.lines(vertex, dockerfileName) {
-				stage, in, ok := instructionAt(b.request.File, line)
-				if !ok || !slices.Contains(b.request.Stages, stage) {
-					continue
-				}
-				status, worked := b.tracker.status(g.graph, vertex, ended)
-				if ended && status == Pending && b.outcome.Result == OK {
-					status = Cached // nothing asked for it: what needs it was a hit
-				}
-				step := byLine[line]
+			status, worked := b.tracker.status(g.graph, vertex, ended)
+			if ended && status == Pending && b.outcome.Result == OK {
+				status = Cached // nothing asked for it: what needs it was a hit
+			}
+			for _, made := range b.madeBy(g, vertex) {
+				step := byLine[made.Line]
 				if step == nil {
-					step = &Step{Stage: stage, Line: in.Lines.First, Instruction: in.Text, Status: status}
-					byLine[line] = step
+					made.Status = status
+					step = &made
+					byLine[made.Line] = step
 				}
 				step.Status = worse(step.Status, status)
 				step.Duration += worked
@@ -342,6 +340,23 @@ func (b *solveBuild) Steps() []Step {
 		steps = append(steps, *byLine[line])
 	}
 	return steps
+}
+
+// madeBy are the instructions of the request's stages that made a vertex, each
+// once: BuildKit names every line of an instruction that goes over several.
+func (b *solveBuild) madeBy(g platformGraph, vertex digest.Digest) []Step {
+	var made []Step
+	for _, line := range g.graph.lines(vertex, dockerfileName) {
+		stage, in, ok := instructionAt(b.request.File, line)
+		if !ok || !slices.Contains(b.request.Stages, stage) {
+			continue
+		}
+		step := Step{Stage: stage, Line: in.Lines.First, Instruction: in.Text}
+		if !slices.Contains(made, step) {
+			made = append(made, step)
+		}
+	}
+	return made
 }
 
 // Close implements Build.
