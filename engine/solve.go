@@ -42,8 +42,11 @@ type solveBuild struct {
 	release   chan struct{} // closed by Close: the gateway build may end
 	finished  chan struct{} // closed when the gateway build has ended
 
-	stop      context.CancelFunc // ends the gateway build at once
-	closeOnce sync.Once
+	stop context.CancelFunc // ends the gateway build at once
+
+	compressing sync.Mutex
+	compressed  string // the top of the image when its layers were last compressed
+	closeOnce   sync.Once
 }
 
 // platformGraph is the definition for one platform and where each stage ends
@@ -384,64 +387,4 @@ func platformRefs(result *client.Result) ([]platformRef, error) {
 		refs = append(refs, platformRef{p.ID, p.Platform, ref})
 	}
 	return refs, nil
-}
-
-// frontier is the topmost completed edges of g, leaving out those that lie
-// below another, which an export of the upper one covers. Base images and
-// contexts are no work and are not exported alone.
-func (b *solveBuild) frontier(g platformGraph) []edge {
-	var found []edge
-	index := map[edge]bool{}
-	for _, end := range sortedEnds(g.ends) {
-		g.graph.walk(end, func(e edge) bool {
-			if !g.graph.fetched(e.vertex) && b.tracker.completed(g.graph, e.vertex) {
-				if !index[e] {
-					index[e] = true
-					found = append(found, e)
-				}
-				return false
-			}
-			return true
-		})
-	}
-	return slices.DeleteFunc(found, func(e edge) bool {
-		below := false
-		for _, upper := range found {
-			if upper != e && index[upper] {
-				g.graph.walk(upper, func(lower edge) bool {
-					below = below || lower == e
-					return !below
-				})
-			}
-		}
-		if below {
-			delete(index, e)
-		}
-		return below
-	})
-}
-
-func sortedEnds(ends map[int]edge) []edge {
-	sorted := make([]edge, 0, len(ends))
-	for _, stage := range slices.Sorted(maps.Keys(ends)) {
-		sorted = append(sorted, ends[stage])
-	}
-	return sorted
-}
-
-// stageComplete tells whether a stage has a result on every platform.
-func (b *solveBuild) stageComplete(stage int) bool {
-	if b.ended() && b.outcome.Result == OK {
-		return true
-	}
-	for _, g := range b.graphs {
-		end, ok := g.ends[stage]
-		if !ok || g.graph.fetched(end.vertex) {
-			continue
-		}
-		if !b.tracker.completed(g.graph, end.vertex) {
-			return false
-		}
-	}
-	return true
 }
