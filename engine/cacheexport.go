@@ -13,14 +13,25 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// ExportCache implements Build.
-func (b *solveBuild) ExportCache(ctx context.Context, ref string) (ocispec.Descriptor, error) {
-	parts := b.complete()
-	if len(parts) == 0 {
-		return ocispec.Descriptor{}, ErrNothingComplete
+// ExportCache implements Build. What a resumed build turns out to have lost is
+// left out.
+func (b *solveBuild) ExportCache(ctx context.Context, ref string, stages ...int) (ocispec.Descriptor, error) {
+	for {
+		parts := b.complete(stages)
+		if len(parts) == 0 {
+			return ocispec.Descriptor{}, ErrNothingComplete
+		}
+		desc, err := b.exportOnce(ctx, ref, parts)
+		if !b.forget(err, append(parts, b.imageChain()...)) {
+			return desc, err
+		}
 	}
+}
+
+// exportOnce writes the cache of some edges and of what is below them.
+func (b *solveBuild) exportOnce(ctx context.Context, ref string, parts []part) (ocispec.Descriptor, error) {
 	if err := b.compressImage(ctx); err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("export cache to %s: %w", ref, err)
+		return ocispec.Descriptor{}, &ExportError{"export cache to " + ref, err}
 	}
 	opt := bkclient.SolveOpt{CacheExports: []bkclient.CacheOptionsEntry{{Type: "registry", Attrs: map[string]string{
 		"ref": ref, "mode": "max", "image-manifest": "true", "oci-mediatypes": "true",
@@ -28,7 +39,7 @@ func (b *solveBuild) ExportCache(ctx context.Context, ref string) (ocispec.Descr
 	}}}}
 	response, err := b.exportParts(ctx, parts, opt)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("export cache to %s: %w", ref, err)
+		return ocispec.Descriptor{}, &ExportError{"export cache to " + ref, err}
 	}
 	var desc ocispec.Descriptor
 	if err := json.Unmarshal([]byte(response["cache.manifest"]), &desc); err != nil {

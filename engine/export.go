@@ -37,16 +37,21 @@ func (b *solveBuild) concurrently(ctx context.Context, dockerfile []byte, opt bk
 	opt.Session, opt.AllowedEntitlements = session.Session, session.AllowedEntitlements
 	stream := make(chan *bkclient.SolveStatus)
 	show := b.display.exports()
+	ctx, runs := b.guard(ctx)
 	shown := make(chan struct{})
 	go func() {
 		defer close(shown)
 		for status := range stream {
+			runs(status)
 			show(status)
 		}
 	}()
 	response, err := b.engine.client.Build(ctx, opt, product, build, stream)
 	<-shown
 	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, ErrLost) {
+			return nil, cause
+		}
 		return nil, err
 	}
 	return response.ExporterResponse, nil
@@ -99,7 +104,7 @@ func (b *solveBuild) PushStage(ctx context.Context, stage int, repository string
 		},
 	}}})
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return ocispec.Descriptor{}, &ExportError{"push image", err}
 	}
 	return imageDescriptor(response)
 }

@@ -1,9 +1,6 @@
 package engine
 
-import (
-	"maps"
-	"slices"
-)
+import "slices"
 
 // part is one edge of the build to export, with the graph it belongs to.
 type part struct {
@@ -11,20 +8,24 @@ type part struct {
 	edge  edge
 }
 
-// complete is what there is to export: the leaves after a successful build,
-// else the frontier.
-func (b *solveBuild) complete() []part {
+// complete is what there is to export of some stages and of what they need, of
+// all without any: the leaves after a successful build, else the frontier.
+func (b *solveBuild) complete(stages []int) []part {
 	select {
 	case <-b.planned:
 	default:
 		return nil
 	}
+	if len(stages) == 0 {
+		stages = b.request.Stages
+	}
 	var parts []part
 	for _, g := range b.graphs {
-		edges := b.frontier(g)
-		if b.ended() && b.outcome.Result == OK {
-			edges = nil
-			for _, stage := range b.request.File.Leaves(b.request.Stages) {
+		var edges []edge
+		if !b.succeeded() {
+			edges = b.frontier(g, stages)
+		} else {
+			for _, stage := range b.request.File.Leaves(stages) {
 				if end, ok := g.ends[stage]; ok && !g.graph.fetched(end.vertex) {
 					edges = append(edges, end)
 				}
@@ -60,13 +61,17 @@ func (b *solveBuild) imageChain() []part {
 	return parts
 }
 
-// frontier is the topmost completed edges of g, leaving out those that lie
+// frontier is the topmost completed edges of some stages, leaving out those that lie
 // below another, which an export of the upper one covers. Base images and
 // contexts are no work and are not exported alone.
-func (b *solveBuild) frontier(g platformGraph) []edge {
+func (b *solveBuild) frontier(g platformGraph, stages []int) []edge {
 	var found []edge
 	index := map[edge]bool{}
-	for _, end := range sortedEnds(g.ends) {
+	for _, stage := range stages {
+		end, ok := g.ends[stage]
+		if !ok {
+			continue
+		}
 		g.graph.walk(end, func(e edge) bool {
 			if !g.graph.fetched(e.vertex) && b.tracker.completed(g.graph, e.vertex) {
 				if !index[e] {
@@ -95,17 +100,11 @@ func (b *solveBuild) frontier(g platformGraph) []edge {
 	})
 }
 
-func sortedEnds(ends map[int]edge) []edge {
-	sorted := make([]edge, 0, len(ends))
-	for _, stage := range slices.Sorted(maps.Keys(ends)) {
-		sorted = append(sorted, ends[stage])
-	}
-	return sorted
-}
+func (b *solveBuild) succeeded() bool { return b.ended() && b.outcome.Result == OK }
 
 // stageComplete tells whether a stage has a result on every platform.
 func (b *solveBuild) stageComplete(stage int) bool {
-	if b.ended() && b.outcome.Result == OK {
+	if b.succeeded() {
 		return true
 	}
 	for _, g := range b.graphs {

@@ -35,10 +35,8 @@ type graph struct {
 // graphOf reads the definition behind a solved but not yet evaluated ref. A
 // ref without one (scratch) gives a graph without a root.
 func graphOf(ctx context.Context, ref client.Reference) (*graph, error) {
-	g := &graph{ops: map[digest.Digest]*pb.Op{}, raw: map[digest.Digest][]byte{}}
 	if ref == nil {
-		g.definition = &pb.Definition{}
-		return g, nil
+		return newGraph(&pb.Definition{})
 	}
 	state, err := ref.ToState()
 	if err != nil {
@@ -48,7 +46,11 @@ func graphOf(ctx context.Context, ref client.Reference) (*graph, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read build definition: %w", err)
 	}
-	g.definition = llbDef.ToPB()
+	return newGraph(llbDef.ToPB())
+}
+
+func newGraph(definition *pb.Definition) (*graph, error) {
+	g := &graph{definition: definition, ops: map[digest.Digest]*pb.Op{}, raw: map[digest.Digest][]byte{}}
 	for _, raw := range g.definition.Def {
 		var op pb.Op
 		if err := op.UnmarshalVT(raw); err != nil {

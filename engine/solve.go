@@ -42,7 +42,8 @@ type solveBuild struct {
 	release   chan struct{} // closed by Close: the gateway build may end
 	finished  chan struct{} // closed when the gateway build has ended
 
-	stop context.CancelFunc // ends the gateway build at once
+	stop    context.CancelFunc // ends the gateway build at once
+	resumed bool               // made by Resume: there is no gateway build
 
 	compressing sync.Mutex
 	compressed  string // the top of the image when its layers were last compressed
@@ -61,6 +62,17 @@ type platformGraph struct {
 // startSolve begins a build. Ending ctx cancels the steps that run; the build
 // is kept until Close, so that the completed ones can still be exported.
 func (e *Engine) startSolve(ctx context.Context, r Request) (*solveBuild, error) {
+	b, err := e.newSolve(r)
+	if err != nil {
+		return nil, err
+	}
+	held, stop := context.WithCancel(context.WithoutCancel(ctx))
+	b.stop = stop
+	go b.run(ctx, held)
+	return b, nil
+}
+
+func (e *Engine) newSolve(r Request) (*solveBuild, error) {
 	sender, err := newSender(r.Options, r.File.TargetStage, e.docker != nil, e.selection.Config)
 	if err != nil {
 		return nil, err
@@ -70,14 +82,10 @@ func (e *Engine) startSolve(ctx context.Context, r Request) (*solveBuild, error)
 		sender.close()
 		return nil, err
 	}
-	held, stop := context.WithCancel(context.WithoutCancel(ctx))
-	b := &solveBuild{
+	return &solveBuild{
 		engine: e, request: r, sender: sender, display: shown, tracker: newTracker(),
 		planned: make(chan struct{}), evaluated: make(chan struct{}), release: make(chan struct{}), finished: make(chan struct{}),
-		stop: stop,
-	}
-	go b.run(ctx, held)
-	return b, nil
+	}, nil
 }
 
 // run holds the gateway build open from planning to Close.
@@ -354,13 +362,21 @@ func (b *solveBuild) Close() error {
 			b.stop()
 		}
 		close(b.release)
-		<-b.finished
+		select {
+		case <-b.finished:
+		case <-time.After(closeLimit):
+			b.stop()
+			<-b.finished
+		}
 		b.stop()
 		b.display.close()
 		b.sender.close()
 	})
 	return nil
 }
+
+// closeLimit bounds how long a daemon may take to end a build by itself.
+const closeLimit = 2 * time.Second
 
 // platformRef is one platform's part of a gateway result.
 type platformRef struct {
