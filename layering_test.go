@@ -31,6 +31,8 @@ var mayImport = map[string][]string{
 	"report":      nil,
 	"stages":      nil,
 
+	"bench": nil, // runs the command as people do
+
 	// For tests alone.
 	"internal/testbed":                 nil,
 	"cache/merge/conformance":          {"cache/merge", "cache/merge/internal/lineagetest"},

@@ -270,6 +270,22 @@ func (p Plan) printSlots(w io.Writer, verb string, slots []Slot) {
 	fmt.Fprintf(w, "  %s  %s\n", verb, strings.Join(tags, ", "))
 }
 
+// closure are stages, by index, and all that they need.
+func (p Plan) closure(stages []int) []int {
+	reached := slices.Clone(stages)
+	for _, stage := range slices.Backward(p.Stages) { // needs are always earlier
+		if !slices.Contains(reached, stage.Index) {
+			continue
+		}
+		for _, other := range p.Stages {
+			if slices.Contains(stage.Needs, other.Name) {
+				reached = append(reached, other.Index)
+			}
+		}
+	}
+	return reached
+}
+
 // stage is the plan of the stage with an index in the Dockerfile.
 func (p Plan) stage(index int) StagePlan {
 	for _, stage := range p.Stages {

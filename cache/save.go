@@ -22,14 +22,16 @@ type Writer interface {
 
 // Exporter is what saving asks of a build: to hand over what it completed.
 type Exporter interface {
-	ExportCache(ctx context.Context, ref string) (ocispec.Descriptor, error)
+	ExportCache(ctx context.Context, ref string, stages ...int) (ocispec.Descriptor, error)
 	PushStage(ctx context.Context, stage int, repository string) (ocispec.Descriptor, error)
 }
 
 // Completed is what a build completed.
 type Completed struct {
 	Success bool
-	Stages  []CompletedStage
+	// Hurry says that there may not be time to save all of it.
+	Hurry  bool
+	Stages []CompletedStage
 	// SeparateCache says that the engine exports a cache beside the images,
 	// not inside them.
 	SeparateCache bool
@@ -41,8 +43,27 @@ type Completed struct {
 // CompletedStage is what a build completed of one stage.
 type CompletedStage struct {
 	Index int
-	Whole bool // every step has a result
-	New   bool // at least one of its steps ran
+	Whole bool            // every step has a result
+	Ran   []CompletedStep // those that ran and were not found in a cache
+}
+
+// CompletedStep is a step that ran.
+type CompletedStep struct {
+	Line   int // the first, in the Dockerfile
+	Worked time.Duration
+}
+
+func (c CompletedStage) isNew() bool { return len(c.Ran) > 0 }
+
+// whole counts the whole stages.
+func (c Completed) whole() int {
+	n := 0
+	for _, stage := range c.Stages {
+		if stage.Whole {
+			n++
+		}
+	}
+	return n
 }
 
 // Saved is one cache that was written, or why not.
@@ -60,51 +81,50 @@ type Saved struct {
 // and the daemon's processors.
 const maxPushes = 4
 
+// Saver writes what one build completes. Its methods are called one after the
+// other.
+type Saver struct {
+	w       ReadWriter
+	b       Exporter
+	plan    Plan
+	found   Found
+	version string
+
+	held     map[int]bool        // steps, by line, whose results a tag of this run holds
+	partial  *ocispec.Descriptor // what this run last exported to the partial tag
+	cache    *ocispec.Descriptor // what entries refer to; nil where images carry their cache
+	pushed   *ocispec.Descriptor
+	mu       sync.Mutex
+	saved    []Saved
+	warnings []string
+}
+
+// NewSaver makes the saver of a build; version is that of this program.
+func NewSaver(w ReadWriter, b Exporter, p Plan, f Found, version string) *Saver {
+	return &Saver{w: w, b: b, plan: p, found: f, version: version, held: map[int]bool{}}
+}
+
 // Save writes what the build completed: the cache of every completed step,
 // the images of whole stages, and last the tags that refer to both. A stage
 // that was merely imported is not written again. Errors are told, one by one;
 // none of them is an error of the build.
-func Save(ctx context.Context, w Writer, b Exporter, p Plan, f Found, c Completed, version string) []Saved {
-	if !p.Writes() || p.Save == SaveOnSuccess && !c.Success {
+func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
+	if !s.writes(c) || !slices.ContainsFunc(c.Stages, CompletedStage.isNew) {
 		return nil
 	}
-	s := saver{w: w, b: b, plan: p, found: f, completed: c, version: version}
-	s.run(ctx)
-	return s.saved
-}
-
-type saver struct {
-	w         Writer
-	b         Exporter
-	plan      Plan
-	found     Found
-	completed Completed
-	version   string
-	cache     *ocispec.Descriptor // nil where images carry their cache
-
-	mu    sync.Mutex
-	saved []Saved
-}
-
-func (s *saver) run(ctx context.Context) {
-	if !slices.ContainsFunc(s.completed.Stages, func(c CompletedStage) bool { return c.New }) {
-		return
-	}
+	s.saved = nil
 	exported := s.plan.Repository.Tagged(s.plan.Owner().PartialTag())
-	if s.completed.Success {
+	if c.Success {
 		exported = s.plan.Repository.Tagged(s.plan.Owner().CacheExportTag())
 	}
-	var exportErr error
-	if s.completed.SeparateCache {
-		desc, err := s.b.ExportCache(ctx, exported.String())
-		s.cache, exportErr = &desc, err
-	}
+	exportErr := s.exportAll(ctx, c)
+	s.pushed = c.Pushed
 	group := errgroup.Group{}
 	group.SetLimit(maxPushes)
-	for _, stage := range s.completed.Stages {
+	for _, stage := range c.Stages {
 		plan := s.plan.stage(stage.Index)
 		switch {
-		case !stage.New || len(plan.Writes) == 0:
+		case !stage.isNew() || len(plan.Writes) == 0:
 		case exportErr != nil:
 			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: !stage.Whole, Err: exportErr})
 		case stage.Whole:
@@ -114,7 +134,7 @@ func (s *saver) run(ctx context.Context) {
 		}
 	}
 	group.Wait()
-	if exportErr == nil {
+	if exportErr == nil && c.Success {
 		s.supersedePartial(ctx)
 	}
 	order := map[string]int{}
@@ -122,16 +142,57 @@ func (s *saver) run(ctx context.Context) {
 		order[stage.Name] = i
 	}
 	slices.SortStableFunc(s.saved, func(a, b Saved) int { return order[a.Stage] - order[b.Stage] })
+	return s.saved
 }
 
-func (s *saver) tell(saved Saved) {
+// writes tells whether a build that completed so much is saved at all.
+func (s *Saver) writes(c Completed) bool {
+	return s.plan.Writes() && (s.plan.Save != SaveOnSuccess || c.Success)
+}
+
+// exportAll exports the cache of everything that is complete.
+func (s *Saver) exportAll(ctx context.Context, c Completed) error {
+	if !c.SeparateCache {
+		return nil
+	}
+	if !c.Success {
+		desc, err := s.savePartial(ctx, c)
+		s.cache = &desc
+		return err
+	}
+	desc, err := s.export(ctx, s.plan.Owner().CacheExportTag())
+	s.cache = &desc
+	if err == nil {
+		for _, stage := range c.Stages {
+			for _, step := range stage.Ran {
+				s.held[step.Line] = true
+			}
+		}
+	}
+	return err
+}
+
+// Holds tells whether a cache that this run wrote has the result of the step
+// at a line.
+func (s *Saver) Holds(line int) bool { return s.held[line] }
+
+// Warnings are what went wrong beside what Save tells.
+func (s *Saver) Warnings() []string { return s.warnings }
+
+func (s *Saver) warn(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); !slices.Contains(s.warnings, text) {
+		s.warnings = append(s.warnings, text)
+	}
+}
+
+func (s *Saver) tell(saved Saved) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.saved = append(s.saved, saved)
 }
 
 // stage writes the entry of one whole stage to its slots, the branch's first.
-func (s *saver) stage(ctx context.Context, plan StagePlan) {
+func (s *Saver) stage(ctx context.Context, plan StagePlan) {
 	entry, err := s.entry(ctx, plan)
 	for _, slot := range plan.Writes {
 		saved := Saved{Stage: plan.Name, Ref: s.plan.Repository.Tagged(s.plan.Tags(slot)[0]), Err: err}
@@ -143,13 +204,17 @@ func (s *saver) stage(ctx context.Context, plan StagePlan) {
 }
 
 // entry pushes the stage's image and describes it with its cache.
-func (s *saver) entry(ctx context.Context, plan StagePlan) (registry.Entry, error) {
+func (s *Saver) entry(ctx context.Context, plan StagePlan) (registry.Entry, error) {
 	image := ocispec.Descriptor{}
-	if plan.Name == s.plan.Target && s.completed.Pushed != nil {
-		image = *s.completed.Pushed
+	if plan.Name == s.plan.Target && s.pushed != nil {
+		image = *s.pushed
 	} else {
 		var err error
-		if image, err = s.b.PushStage(ctx, plan.Index, s.plan.Repository.String()); err != nil {
+		err = s.persistently(ctx, func() error {
+			image, err = s.b.PushStage(ctx, plan.Index, s.plan.Repository.String())
+			return err
+		})
+		if err != nil {
 			return registry.Entry{}, fmt.Errorf("push stage %s: %w", plan.Name, err)
 		}
 	}
@@ -173,7 +238,7 @@ func (s *saver) entry(ctx context.Context, plan StagePlan) (registry.Entry, erro
 
 // put writes an entry to the first of the slot's tags that is the slot's to
 // move. It asks right before, since other builds write too.
-func (s *saver) put(ctx context.Context, slot Slot, entry registry.Entry) (ref registry.Image, note string, err error) {
+func (s *Saver) put(ctx context.Context, slot Slot, entry registry.Entry) (ref registry.Image, note string, err error) {
 	entry.Annotations = slot.Annotations()
 	entry.Annotations.Branch = cmp.Or(slot.Branch, s.plan.Branch.Name)
 	entry.Annotations.ToolVersion = s.version
@@ -204,7 +269,7 @@ func (s *saver) put(ctx context.Context, slot Slot, entry registry.Entry) (ref r
 
 // holder names what stands at a tag and is not the slot's own, "" for
 // nothing.
-func (s *saver) holder(ctx context.Context, tag string, slot Slot) (string, error) {
+func (s *Saver) holder(ctx context.Context, tag string, slot Slot) (string, error) {
 	root, err := s.w.Head(ctx, s.plan.Repository, tag)
 	if errors.Is(err, registry.ErrNotFound) {
 		return "", nil
@@ -246,20 +311,16 @@ func describe(a registry.Annotations) string {
 	return stage + " of branch " + a.Branch
 }
 
-// supersedePartial makes an earlier partial export of this owner refer to the
-// complete one, which holds all of it: the next look-up reads one cache less.
-// Registries need not allow deletion, so the tag is moved instead.
-func (s *saver) supersedePartial(ctx context.Context) {
+// supersedePartial makes the owner's partial tag, where there is one, refer to
+// the complete export: the next look-up reads one cache less. Registries need
+// not allow deletion, so the tag is moved instead.
+func (s *Saver) supersedePartial(ctx context.Context) {
 	tag := s.plan.Owner().PartialTag()
 	held, exists := s.found.Tags[tag]
-	if !exists || !s.completed.Success || s.cache == nil || held.Root.Digest == s.cache.Digest {
+	if s.cache == nil || s.partial == nil && (!exists || held.Root.Digest == s.cache.Digest) {
 		return
 	}
-	raw, root, err := s.w.Manifest(ctx, s.plan.Repository, s.cache.Digest.String())
-	if err == nil {
-		_, err = s.w.PutManifest(ctx, s.plan.Repository, tag, raw, root.MediaType)
-	}
-	if err != nil {
+	if err := s.move(ctx, tag, s.cache.Digest); err != nil {
 		s.tell(Saved{Ref: s.plan.Repository.Tagged(tag), Err: err})
 	}
 }

@@ -150,6 +150,10 @@ func (o Owner) CacheExportTag() string { return o.tag("cache") }
 // from the tags of slots.
 func (o Owner) PartialTag() string { return o.tag("partial") }
 
+// StagingTag is where the engine writes what is then united with the cache at
+// PartialTag; nobody reads it.
+func (o Owner) StagingTag() string { return o.tag("staging") }
+
 func (o Owner) tag(purpose string) string {
 	branch, scope := utf8Text(o.Branch), utf8Text(o.Scope)
 	var name tagName

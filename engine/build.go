@@ -53,11 +53,12 @@ type Build interface {
 	Wait() Outcome
 	// Steps is what became of each step so far, in the order of the file.
 	Steps() []Step
-	// ExportCache writes the cache of every completed step to a reference
-	// and returns the cache manifest's descriptor. ErrNothingComplete when
-	// there is nothing yet; ErrNoSeparateCache from engines whose images
-	// carry their cache.
-	ExportCache(ctx context.Context, ref string) (ocispec.Descriptor, error)
+	// ExportCache writes the cache of every completed step, or of those in
+	// some stages and in what they need, to a reference and returns the cache
+	// manifest's descriptor. ErrNothingComplete when there is nothing yet;
+	// ErrNoSeparateCache from engines whose images carry their cache; else an
+	// *ExportError.
+	ExportCache(ctx context.Context, ref string, stages ...int) (ocispec.Descriptor, error)
 	// PushStage uploads the image of a completed stage to a repository,
 	// untagged where the engine can, and returns its descriptor.
 	PushStage(ctx context.Context, stage int, repository string) (ocispec.Descriptor, error)
@@ -89,6 +90,7 @@ type Delivered struct {
 var (
 	ErrNothingComplete = errors.New("no step is complete")
 	ErrNoSeparateCache = errors.New("the engine exports no separate cache")
+	ErrLost            = errors.New("the engine no longer holds what was completed")
 )
 
 // Result is how a build ended.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 )
@@ -25,5 +26,19 @@ func (e *DeliveryError) Unwrap() error { return e.Err }
 // Denied tells whether a registry refused the push for want of rights.
 // Engines hand on the registry's answer as text only.
 func (e *DeliveryError) Denied() bool { return denied.MatchString(e.Err.Error()) }
+
+// ExportError says that something complete could not be written to a registry.
+type ExportError struct {
+	Op  string // such as "export cache to ghcr.io/acme/app:cache"
+	Err error
+}
+
+func (e *ExportError) Error() string { return e.Op + ": " + e.Err.Error() }
+func (e *ExportError) Unwrap() error { return e.Err }
+
+// Temporary tells whether the same export may succeed when tried again.
+func (e *ExportError) Temporary() bool {
+	return !denied.MatchString(e.Err.Error()) && !errors.Is(e.Err, ErrLost)
+}
 
 var denied = regexp.MustCompile(`\b(401|403)\b|unauthorized|authorization failed|access (is |to the resource is )?denied`)

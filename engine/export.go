@@ -8,15 +8,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"strconv"
 	"strings"
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/containerd/platforms"
 )
 
 // How layers are compressed. Images are gzip, which every engine can run;
@@ -29,76 +26,6 @@ const (
 	cacheLevel       = "1"
 )
 
-// ExportCache implements Build.
-func (b *solveBuild) ExportCache(ctx context.Context, ref string) (ocispec.Descriptor, error) {
-	spec := CacheSpec{Type: "registry", Attributes: map[string]string{
-		"ref": ref, "mode": "max", "image-manifest": "true", "oci-mediatypes": "true",
-		"compression": cacheCompression, "compression-level": cacheLevel,
-	}}
-	response, err := b.exportCache(ctx, spec)
-	if err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	var desc ocispec.Descriptor
-	if err := json.Unmarshal([]byte(response["cache.manifest"]), &desc); err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("export cache to %s: read the engine's answer: %w", ref, err)
-	}
-	return desc, nil
-}
-
-// exportCache exports what is complete: the leaves after a successful build,
-// else the frontier.
-func (b *solveBuild) exportCache(ctx context.Context, spec CacheSpec) (map[string]string, error) {
-	select {
-	case <-b.planned:
-	default:
-		return nil, ErrNothingComplete
-	}
-	type part struct {
-		g platformGraph
-		e edge
-	}
-	var parts []part
-	for _, g := range b.graphs {
-		edges := b.frontier(g)
-		if b.ended() && b.outcome.Result == OK {
-			edges = nil
-			for _, stage := range b.request.File.Leaves(b.request.Stages) {
-				if end, ok := g.ends[stage]; ok && !g.graph.fetched(end.vertex) {
-					edges = append(edges, end)
-				}
-			}
-		}
-		for _, e := range edges {
-			parts = append(parts, part{g, e})
-		}
-	}
-	if len(parts) == 0 {
-		return nil, ErrNothingComplete
-	}
-	opt := bkclient.SolveOpt{CacheExports: []bkclient.CacheOptionsEntry{{Type: spec.Type, Attrs: maps.Clone(spec.Attributes)}}}
-	return b.concurrently(ctx, nil, opt, func(ctx context.Context, gw client.Client) (*client.Result, error) {
-		// Several refs in one result give one cache manifest for all of them;
-		// exporters want such refs listed as platforms.
-		result, listed := client.NewResult(), exptypes.Platforms{}
-		for i, part := range parts {
-			id := strconv.Itoa(i)
-			solved, err := gw.Solve(ctx, client.SolveRequest{Definition: part.g.graph.sub(part.e), Evaluate: true})
-			if err != nil {
-				return nil, err
-			}
-			result.AddRef(id, solved.Ref)
-			listed.Platforms = append(listed.Platforms, exptypes.Platform{ID: id, Platform: platforms.DefaultSpec()})
-		}
-		meta, err := json.Marshal(listed)
-		if err != nil {
-			return nil, err
-		}
-		result.AddMeta(exptypes.ExporterPlatformsKey, meta)
-		return result, nil
-	})
-}
-
 // concurrently runs a further build, with a Dockerfile if it plans anything,
 // beside the open one and returns the exporters' response.
 func (b *solveBuild) concurrently(ctx context.Context, dockerfile []byte, opt bkclient.SolveOpt, build client.BuildFunc) (map[string]string, error) {
@@ -110,16 +37,21 @@ func (b *solveBuild) concurrently(ctx context.Context, dockerfile []byte, opt bk
 	opt.Session, opt.AllowedEntitlements = session.Session, session.AllowedEntitlements
 	stream := make(chan *bkclient.SolveStatus)
 	show := b.display.exports()
+	ctx, runs := b.guard(ctx)
 	shown := make(chan struct{})
 	go func() {
 		defer close(shown)
 		for status := range stream {
+			runs(status)
 			show(status)
 		}
 	}()
 	response, err := b.engine.client.Build(ctx, opt, product, build, stream)
 	<-shown
 	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, ErrLost) {
+			return nil, cause
+		}
 		return nil, err
 	}
 	return response.ExporterResponse, nil
@@ -172,7 +104,7 @@ func (b *solveBuild) PushStage(ctx context.Context, stage int, repository string
 		},
 	}}})
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return ocispec.Descriptor{}, &ExportError{"push image", err}
 	}
 	return imageDescriptor(response)
 }
@@ -183,7 +115,9 @@ func (b *solveBuild) Deliver(ctx context.Context, d Delivery) (Delivered, error)
 	if d.Push && len(d.Names) > 0 {
 		attrs := map[string]string{
 			"name": strings.Join(d.Names, ","), "push": "true", "store": "false",
-			"oci-mediatypes": "true", "compression": imageCompression,
+			// Forced, since layers may come from a cache that knew them as
+			// those of another stage.
+			"oci-mediatypes": "true", "compression": imageCompression, "force-compression": "true",
 		}
 		annotate(attrs, b.request.Options.Annotations)
 		opt.Exports = append(opt.Exports, bkclient.ExportEntry{Type: bkclient.ExporterImage, Attrs: attrs})

@@ -35,10 +35,8 @@ type graph struct {
 // graphOf reads the definition behind a solved but not yet evaluated ref. A
 // ref without one (scratch) gives a graph without a root.
 func graphOf(ctx context.Context, ref client.Reference) (*graph, error) {
-	g := &graph{ops: map[digest.Digest]*pb.Op{}, raw: map[digest.Digest][]byte{}}
 	if ref == nil {
-		g.definition = &pb.Definition{}
-		return g, nil
+		return newGraph(&pb.Definition{})
 	}
 	state, err := ref.ToState()
 	if err != nil {
@@ -48,7 +46,11 @@ func graphOf(ctx context.Context, ref client.Reference) (*graph, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read build definition: %w", err)
 	}
-	g.definition = llbDef.ToPB()
+	return newGraph(llbDef.ToPB())
+}
+
+func newGraph(definition *pb.Definition) (*graph, error) {
+	g := &graph{definition: definition, ops: map[digest.Digest]*pb.Op{}, raw: map[digest.Digest][]byte{}}
 	for _, raw := range g.definition.Def {
 		var op pb.Op
 		if err := op.UnmarshalVT(raw); err != nil {
@@ -99,6 +101,53 @@ func (g *graph) walk(e edge, visit func(edge) bool) {
 			pending = append(pending, inputEdge(in))
 		}
 	}
+}
+
+// walkLayers visits e and those edges below it whose layers are layers of e's
+// image too, as walk does: what a step runs on, but not what it mounts or
+// copies from.
+func (g *graph) walkLayers(e edge, visit func(edge) bool) {
+	seen := map[edge]bool{}
+	pending := []edge{e}
+	for len(pending) > 0 {
+		e := pending[len(pending)-1]
+		pending = pending[:len(pending)-1]
+		if g.ops[e.vertex] == nil || seen[e] {
+			continue
+		}
+		seen[e] = true
+		if visit(e) {
+			pending = append(pending, g.parents(e)...)
+		}
+	}
+}
+
+// parents are the edges that e adds its own layers to.
+func (g *graph) parents(e edge) []edge {
+	op := g.ops[e.vertex]
+	var parents []edge
+	add := func(input int64) {
+		if input >= 0 && int(input) < len(op.Inputs) { // -1 is scratch, more is another action of the same op
+			parents = append(parents, inputEdge(op.Inputs[input]))
+		}
+	}
+	switch {
+	case op.GetExec() != nil:
+		for _, mount := range op.GetExec().Mounts {
+			if mount.Output == e.output {
+				add(mount.Input)
+			}
+		}
+	case op.GetFile() != nil:
+		for _, action := range op.GetFile().Actions {
+			add(action.Input)
+		}
+	default: // merge and diff
+		for input := range op.Inputs {
+			add(int64(input))
+		}
+	}
+	return parents
 }
 
 // sub is the definition of e alone.

@@ -43,8 +43,12 @@ type solveBuild struct {
 	release   chan struct{} // closed by Close: the gateway build may end
 	finished  chan struct{} // closed when the gateway build has ended
 
-	stop      context.CancelFunc // ends the gateway build at once
-	closeOnce sync.Once
+	stop    context.CancelFunc // ends the gateway build at once
+	resumed bool               // made by Resume: there is no gateway build
+
+	compressing sync.Mutex
+	compressed  string // the top of the image when its layers were last compressed
+	closeOnce   sync.Once
 }
 
 // platformGraph is the definition for one platform and where each stage ends
@@ -59,6 +63,17 @@ type platformGraph struct {
 // startSolve begins a build. Ending ctx cancels the steps that run; the build
 // is kept until Close, so that the completed ones can still be exported.
 func (e *Engine) startSolve(ctx context.Context, r Request) (*solveBuild, error) {
+	b, err := e.newSolve(r)
+	if err != nil {
+		return nil, err
+	}
+	held, stop := context.WithCancel(context.WithoutCancel(ctx))
+	b.stop = stop
+	go b.run(ctx, held)
+	return b, nil
+}
+
+func (e *Engine) newSolve(r Request) (*solveBuild, error) {
 	sender, err := newSender(r.Options, r.File.TargetStage, e.docker != nil, e.selection.Config)
 	if err != nil {
 		return nil, err
@@ -68,14 +83,10 @@ func (e *Engine) startSolve(ctx context.Context, r Request) (*solveBuild, error)
 		sender.close()
 		return nil, err
 	}
-	held, stop := context.WithCancel(context.WithoutCancel(ctx))
-	b := &solveBuild{
+	return &solveBuild{
 		engine: e, request: r, sender: sender, display: shown, tracker: newTracker(),
 		planned: make(chan struct{}), evaluated: make(chan struct{}), release: make(chan struct{}), finished: make(chan struct{}),
-		stop: stop,
-	}
-	go b.run(ctx, held)
-	return b, nil
+	}, nil
 }
 
 // run holds the gateway build open from planning to Close.
@@ -366,13 +377,21 @@ func (b *solveBuild) Close() error {
 			b.stop()
 		}
 		close(b.release)
-		<-b.finished
+		select {
+		case <-b.finished:
+		case <-time.After(closeLimit):
+			b.stop()
+			<-b.finished
+		}
 		b.stop()
 		b.display.close()
 		b.sender.close()
 	})
 	return nil
 }
+
+// closeLimit bounds how long a daemon may take to end a build by itself.
+const closeLimit = 2 * time.Second
 
 // platformRef is one platform's part of a gateway result.
 type platformRef struct {
@@ -399,64 +418,4 @@ func platformRefs(result *client.Result) ([]platformRef, error) {
 		refs = append(refs, platformRef{p.ID, p.Platform, ref})
 	}
 	return refs, nil
-}
-
-// frontier is the topmost completed edges of g, leaving out those that lie
-// below another, which an export of the upper one covers. Base images and
-// contexts are no work and are not exported alone.
-func (b *solveBuild) frontier(g platformGraph) []edge {
-	var found []edge
-	index := map[edge]bool{}
-	for _, end := range sortedEnds(g.ends) {
-		g.graph.walk(end, func(e edge) bool {
-			if !g.graph.fetched(e.vertex) && b.tracker.completed(g.graph, e.vertex) {
-				if !index[e] {
-					index[e] = true
-					found = append(found, e)
-				}
-				return false
-			}
-			return true
-		})
-	}
-	return slices.DeleteFunc(found, func(e edge) bool {
-		below := false
-		for _, upper := range found {
-			if upper != e && index[upper] {
-				g.graph.walk(upper, func(lower edge) bool {
-					below = below || lower == e
-					return !below
-				})
-			}
-		}
-		if below {
-			delete(index, e)
-		}
-		return below
-	})
-}
-
-func sortedEnds(ends map[int]edge) []edge {
-	sorted := make([]edge, 0, len(ends))
-	for _, stage := range slices.Sorted(maps.Keys(ends)) {
-		sorted = append(sorted, ends[stage])
-	}
-	return sorted
-}
-
-// stageComplete tells whether a stage has a result on every platform.
-func (b *solveBuild) stageComplete(stage int) bool {
-	if b.ended() && b.outcome.Result == OK {
-		return true
-	}
-	for _, g := range b.graphs {
-		end, ok := g.ends[stage]
-		if !ok || g.graph.fetched(end.vertex) {
-			continue
-		}
-		if !b.tracker.completed(g.graph, end.vertex) {
-			return false
-		}
-	}
-	return true
 }

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -118,6 +120,37 @@ func (t *tracker) status(g *graph, vertex digest.Digest, ended bool) (Status, ti
 	default:
 		return Pending, 0
 	}
+}
+
+// snapshot is what became of the vertices that were seen, as plain data.
+func (t *tracker) snapshot() ([]VertexSnapshot, []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var vertices []VertexSnapshot
+	for _, vertex := range slices.Sorted(maps.Keys(t.vertices)) {
+		state := t.vertices[vertex]
+		vertices = append(vertices, VertexSnapshot{
+			Digest: vertex, Cached: state.cached, Completed: state.completed, Error: state.err, Worked: state.worked,
+		})
+	}
+	return vertices, slices.Sorted(maps.Keys(t.completedNames))
+}
+
+func (t *tracker) restore(vertices []VertexSnapshot, names []string) {
+	for _, v := range vertices {
+		t.vertices[v.Digest] = &vertexState{cached: v.Cached, completed: v.Completed, err: v.Error, worked: v.Worked}
+	}
+	for _, name := range names {
+		t.completedNames[name] = true
+	}
+}
+
+// forget takes back that a vertex has a result.
+func (t *tracker) forget(vertex digest.Digest, name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.vertices, vertex)
+	delete(t.completedNames, name)
 }
 
 // canceledError recognises the text that BuildKit gives to a vertex whose

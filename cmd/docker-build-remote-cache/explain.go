@@ -135,7 +135,7 @@ func registryHint(err error) string {
 func (s surroundings) exitStatus(ctx context.Context, outcome engine.Outcome, deliverErr error) int {
 	var signalled *signalError
 	switch {
-	case outcome.Result == engine.BuildCanceled && errors.As(context.Cause(ctx), &signalled):
+	case (outcome.Result == engine.BuildCanceled || deliverErr != nil) && errors.As(context.Cause(ctx), &signalled):
 		return signalled.exitStatus()
 	case outcome.Result != engine.OK:
 		return exitFailed

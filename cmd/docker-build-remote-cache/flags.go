@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"github.com/tonistiigi/go-csvvalue"
@@ -90,6 +91,17 @@ func integer(into *int64) func(string) error {
 			return fmt.Errorf("%q is not a whole number", s)
 		}
 		*into = n
+		return nil
+	}
+}
+
+func duration(into *time.Duration) func(string) error {
+	return func(s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d < 0 {
+			return fmt.Errorf("%q is not a duration", s)
+		}
+		*into = d
 		return nil
 	}
 }

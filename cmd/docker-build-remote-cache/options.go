@@ -5,9 +5,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/docker/cli/opts"
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
+	"github.com/spf13/pflag"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
 )
@@ -39,12 +41,16 @@ type options struct {
 	cacheSave       when   // always, onSuccess or never
 	cacheUnprefixed when   // always, onDefaultBranch or never
 	cacheScope      string // "" for none
+	keepGoing       bool
+	checkpoint      time.Duration // between checkpoints, 0 for none
+	grace           time.Duration // 0 for the CI's own
+	state           string        // file for save, "" for none
 	dryRun          bool
 	report          string // file for the JSON report, "" for none
 }
 
 // reservedVerbs stand in the image's place (issue A).
-var reservedVerbs = []string{"explain", "proxies", "prune", "save"}
+var reservedVerbs = []string{"explain", "proxies", "prune", saveVerb}
 
 // parser holds what takes more than one option to decide.
 type parser struct {
@@ -73,16 +79,8 @@ func parseCommandLine(args []string, lookupEnv func(string) (string, bool)) (*op
 	if p.options.help || p.options.version {
 		return p.options, nil
 	}
-	for _, o := range known {
-		if o.env == "" || flags.Changed(o.name) {
-			continue
-		}
-		// An empty variable is what CI files make of one that is not set.
-		if value, _ := lookupEnv(o.env); value != "" {
-			if err := o.set(value); err != nil {
-				return nil, valueError(o.env, formOf(known, o.name), err)
-			}
-		}
+	if err := readVariables(known, flags, lookupEnv); err != nil {
+		return nil, err
 	}
 	if err := p.setPositional(flags.Args()); err != nil {
 		return nil, err
@@ -93,6 +91,22 @@ func parseCommandLine(args []string, lookupEnv func(string) (string, bool)) (*op
 	return p.options, nil
 }
 
+// readVariables sets the options that were not given from their variables.
+func readVariables(known []option, flags *pflag.FlagSet, lookupEnv func(string) (string, bool)) error {
+	for _, o := range known {
+		if o.env == "" || flags.Changed(o.name) {
+			continue
+		}
+		// An empty variable is what CI files make of one that is not set.
+		if value, _ := lookupEnv(o.env); value != "" {
+			if err := o.set(value); err != nil {
+				return valueError(o.env, formOf(known, o.name), err)
+			}
+		}
+	}
+	return nil
+}
+
 func newParser(lookupEnv func(string) (string, bool)) *parser {
 	return &parser{
 		options: &options{
@@ -100,6 +114,7 @@ func newParser(lookupEnv func(string) (string, bool)) *parser {
 			progress:        "auto",
 			cacheSave:       always,
 			cacheUnprefixed: always,
+			checkpoint:      2 * time.Minute,
 		},
 		lookupEnv: lookupEnv,
 		ulimits:   opts.NewUlimitOpt(nil),
@@ -140,6 +155,10 @@ func (p *parser) setPositional(args []string) error {
 }
 
 func reservedVerb(name string) error {
+	if name == saveVerb {
+		return usagef(fmt.Sprintf("write %s %s --state FILE; an image called %[2]s is written with a tag: %[2]s:latest", program, saveVerb),
+			"the command %s comes first", name)
+	}
 	return usagef(fmt.Sprintf("an image called %s is written with a tag: %s:latest", name, name),
 		"the command %s is not available in this version", name)
 }

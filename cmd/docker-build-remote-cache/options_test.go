@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -40,7 +41,7 @@ func compare(t *testing.T, want, got any) {
 // plain is what the image alone asks for.
 func plain() *options {
 	return &options{
-		image: "app", push: true, progress: "auto", cacheSave: always, cacheUnprefixed: always,
+		image: "app", push: true, progress: "auto", cacheSave: always, cacheUnprefixed: always, checkpoint: 2 * time.Minute,
 		build: engine.Options{Context: ".", Dockerfile: "Dockerfile"},
 	}
 }

@@ -31,37 +31,20 @@ type prepared struct {
 
 // prepare reads the Dockerfile and the facts of the CI and makes the plan.
 func prepare(ctx context.Context, s surroundings, o *options) (*prepared, error) {
-	image, err := registry.ParseImage(o.image)
-	if err != nil {
-		return nil, err
-	}
-	r := cache.Request{
-		Image: image, Push: o.push, Repository: image.Repository, Scope: o.cacheScope,
-		Save: cache.SavePolicy(o.cacheSave), Unprefixed: cache.UnprefixedPolicy(o.cacheUnprefixed),
-	}
-	for _, tag := range o.tags {
-		name, err := registry.ParseImage(tag)
-		if err != nil {
-			return nil, err
-		}
-		if name != image && !slices.Contains(r.Names, name) {
-			r.Names = append(r.Names, name)
-		}
-	}
-	if o.cacheRepo != "" {
-		if r.Repository, err = registry.ParseRepository(o.cacheRepo); err != nil {
-			return nil, err
-		}
+	if _, err := namesOf(o); err != nil {
+		return nil, err // a mistyped name is told before anything is looked for
 	}
 	p := &prepared{}
-	if p.file, err = readDockerfile(s, o); err == nil {
+	source, err := readDockerfile(s, o)
+	if err == nil {
+		p.file, err = parseDockerfile(o, source)
+	}
+	if err == nil {
 		p.target, p.stages, err = chooseStages(p.file, o)
 	}
 	if err != nil {
 		return nil, &dockerfileError{o.build.Dockerfile, err}
 	}
-	r.File, r.Target, r.Stages = p.file, p.target, p.stages
-
 	var warnings []string
 	p.facts, warnings = ci.Detect(ctx, ci.Input{
 		Getenv: s.getenv,
@@ -72,6 +55,16 @@ func prepare(ctx context.Context, s surroundings, o *options) (*prepared, error)
 	for _, warning := range warnings {
 		s.talk("warning: %s", warning)
 	}
+	return p, p.makePlan(o)
+}
+
+// makePlan turns what is known into the plan; it asks nobody.
+func (p *prepared) makePlan(o *options) error {
+	r, err := namesOf(o)
+	if err != nil {
+		return err
+	}
+	r.File, r.Target, r.Stages = p.file, p.target, p.stages
 	r.Branch = cache.Branch{Name: p.facts.Branch, From: p.facts.BranchSource}
 	r.DefaultBranch = cache.Branch{Name: p.facts.DefaultBranch, From: p.facts.DefaultBranchSource}
 	r.BaseBranch = cache.Branch{Name: p.facts.BaseBranch, From: "the pull request"}
@@ -79,14 +72,37 @@ func prepare(ctx context.Context, s surroundings, o *options) (*prepared, error)
 		r.BaseBranch = cache.Branch{Name: o.baseBranch, From: "--base-branch"}
 	}
 	p.plan = cache.NewPlan(r)
-	return p, nil
+	return nil
 }
 
-// readDockerfile reads and parses the Dockerfile, which is "-" for standard
-// input.
-func readDockerfile(s surroundings, o *options) (*stages.File, error) {
-	var source []byte
+// namesOf begins a request with what the command line names.
+func namesOf(o *options) (cache.Request, error) {
+	r := cache.Request{
+		Push: o.push, Scope: o.cacheScope,
+		Save: cache.SavePolicy(o.cacheSave), Unprefixed: cache.UnprefixedPolicy(o.cacheUnprefixed),
+	}
 	var err error
+	if r.Image, err = registry.ParseImage(o.image); err != nil {
+		return r, err
+	}
+	for _, tag := range o.tags {
+		name, err := registry.ParseImage(tag)
+		if err != nil {
+			return r, err
+		}
+		if name != r.Image && !slices.Contains(r.Names, name) {
+			r.Names = append(r.Names, name)
+		}
+	}
+	r.Repository = r.Image.Repository
+	if o.cacheRepo != "" {
+		r.Repository, err = registry.ParseRepository(o.cacheRepo)
+	}
+	return r, err
+}
+
+// readDockerfile reads the Dockerfile, which is "-" for standard input.
+func readDockerfile(s surroundings, o *options) (source []byte, err error) {
 	if o.build.Dockerfile == "-" {
 		source, err = io.ReadAll(io.LimitReader(s.stdin, stages.MaxSize+1))
 	} else {
@@ -95,6 +111,10 @@ func readDockerfile(s surroundings, o *options) (*stages.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read Dockerfile: %w", err)
 	}
+	return source, nil
+}
+
+func parseDockerfile(o *options, source []byte) (*stages.File, error) {
 	given := map[string]string{}
 	for _, arg := range o.build.BuildArgs {
 		given[arg.Name] = arg.Value
@@ -197,7 +217,7 @@ func (s surroundings) registryOptions() registry.Options {
 func request(s surroundings, o *options, p *prepared, view cache.View) engine.Request {
 	r := engine.Request{
 		Options: o.build, File: p.file, Stages: p.stages, Target: p.target,
-		StageImages: view.StageImages, Staging: p.plan.Repository.String(),
+		StageImages: view.StageImages, Staging: p.plan.Repository.String(), KeepGoing: o.keepGoing,
 		Progress: engine.Progress{Mode: o.progress, Out: s.stderr},
 	}
 	if view.Ref != "" {

@@ -67,8 +67,9 @@ func (r *recorder) delivered(d engine.Delivered, err error) {
 	}
 }
 
-func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, started time.Time) {
+func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, started time.Time) {
 	r.phase("save", started)
+	r.report.Warnings = append(r.report.Warnings, k.saver.Warnings()...)
 	r.report.Seconds = time.Since(r.started).Seconds()
 	for i, plan := range r.prepared.plan.Stages {
 		stage := &r.report.Stages[i]
@@ -94,7 +95,7 @@ func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, started time.
 			}
 			stage.Steps = append(stage.Steps, report.Step{
 				Line: step.Line, Instruction: step.Instruction, Status: report.Status(step.Status), Seconds: step.Duration.Seconds(),
-				Saved: step.Status == engine.Cached || step.Status == engine.Ran && written,
+				Saved: step.Status == engine.Cached && k.imported || step.Complete() && (k.saver.Holds(step.Line) || written && !k.engine.RegistryCache),
 			})
 		}
 	}

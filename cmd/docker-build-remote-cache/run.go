@@ -34,7 +34,11 @@ func (s surroundings) talk(format string, args ...any) {
 
 // run is the whole program; it returns the exit status.
 func run(ctx context.Context, s surroundings) int {
-	o, err := parseCommandLine(s.args, s.lookupEnv)
+	if len(s.args) > 0 && s.args[0] == saveVerb {
+		return save(ctx, s)
+	}
+	recorded, environment := s.recordEnvironment()
+	o, err := parseCommandLine(s.args, recorded.lookupEnv)
 	if err != nil {
 		return s.fail(err)
 	}
@@ -56,13 +60,16 @@ func run(ctx context.Context, s surroundings) int {
 		}
 		return 0
 	}
-	return build(ctx, s, o, p)
+	selection := recorded.engineSelection(o)
+	return build(ctx, s, o, p, selection, newState(s, environment, p))
 }
 
 // build runs the plan: connect and look up, build, deliver, save, report.
-func build(ctx context.Context, s surroundings, o *options, p *prepared) int {
+func build(ctx context.Context, s surroundings, o *options, p *prepared, selection engine.Selection, st *state) int {
 	r := newRecorder(o, p)
-	e, err := engine.Connect(ctx, s.engineSelection(o))
+	trap, release := outliving(ctx, grace(o, p.facts.Provider))
+	defer release()
+	e, err := engine.Connect(ctx, selection)
 	if err != nil {
 		return s.fail(err)
 	}
@@ -80,7 +87,12 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared) int {
 	s.tellLookup(p, found, view)
 
 	started = time.Now()
-	b, outcome, err := buildWith(ctx, s, e, request(s, o, p, view))
+	k := &keeper{
+		options: o, prepared: p, engine: e, imported: view.Ref != "", state: st, warn: s.talk,
+		newSaver: func(b engine.Build) *cache.Saver { return cache.NewSaver(client, b, p.plan, found, version()) },
+	}
+	k.writeState(nil, false)
+	b, outcome, err := buildWith(ctx, s, e, request(s, o, p, view), k)
 	if err != nil {
 		return s.fail(err)
 	}
@@ -93,12 +105,12 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared) int {
 	// From here on the work of the build is done: what follows is the exit
 	// trap. A signal shortens it but does not skip it.
 	started = time.Now()
-	trap, release := exitTrap(ctx, outcome)
-	defer release()
+	trap, limit := context.WithTimeoutCause(trap, saveLimit, errSaveTime)
+	defer limit()
 	delivered, deliverErr := deliver(trap, s, o, p, b, outcome)
 	r.delivered(delivered, deliverErr)
-	saved := cache.Save(trap, client, b, p.plan, found, completed(e, p, b, outcome), version())
-	r.saved(b.Steps(), saved, started)
+	saved := k.save(trap, b, outcome)
+	r.saved(b.Steps(), saved, k, started)
 
 	b.Close() // ends the progress before the report is printed
 	if err := r.write(s, o); err != nil {
@@ -110,40 +122,27 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared) int {
 // buildWith builds, and builds once more without the cache when it was the
 // cache that failed the build: BuildKit treats a blob that is listed and gone
 // as an error, not as a miss (moby/buildkit #2332).
-func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.Request) (engine.Build, engine.Outcome, error) {
+func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.Request, k *keeper) (engine.Build, engine.Outcome, error) {
+	b, outcome, err := buildOnce(ctx, e, r, k)
+	if err != nil || outcome.Result != engine.BuildFailed || len(r.Imports) == 0 || !outcome.CacheFault() {
+		return b, outcome, err
+	}
+	b.Close()
+	s.talk("warning: the cache %s broke the build (%v); building again without it", r.Imports[0].Attributes["ref"], outcome.Err)
+	r.Imports, k.imported = nil, false
+	return buildOnce(ctx, e, r, k)
+}
+
+func buildOnce(ctx context.Context, e *engine.Engine, r engine.Request, k *keeper) (engine.Build, engine.Outcome, error) {
 	b, err := e.Start(ctx, r)
 	if err != nil {
 		return nil, engine.Outcome{}, err
 	}
+	stop := k.watch(ctx, b)
 	outcome := b.Wait()
-	if outcome.Result != engine.BuildFailed || len(r.Imports) == 0 || !outcome.CacheFault() {
-		return b, outcome, nil
-	}
-	b.Close()
-	s.talk("warning: the cache %s broke the build (%v); building again without it", r.Imports[0].Attributes["ref"], outcome.Err)
-	r.Imports = nil
-	if b, err = e.Start(ctx, r); err != nil {
-		return nil, outcome, err
-	}
-	return b, b.Wait(), nil
+	stop() // a checkpoint in flight is dropped: what follows covers it
+	return b, outcome, nil
 }
-
-// exitTrap is the context of what is done after the build, whatever its
-// outcome. It outlives the build's own context, within bounds.
-func exitTrap(ctx context.Context, outcome engine.Outcome) (context.Context, context.CancelFunc) {
-	limit := saveLimit
-	if outcome.Result == engine.BuildCanceled {
-		limit = grace
-	}
-	return context.WithTimeout(context.WithoutCancel(ctx), limit)
-}
-
-// Bounds of the exit trap: for a build that ended by itself, and for one that
-// was cancelled and may be killed soon.
-const (
-	saveLimit = 30 * time.Minute
-	grace     = 4 * time.Minute
-)
 
 // deliver gives the image of a successful build its names and destinations.
 func deliver(ctx context.Context, s surroundings, o *options, p *prepared, b engine.Build, outcome engine.Outcome) (engine.Delivered, error) {
@@ -156,22 +155,4 @@ func deliver(ctx context.Context, s surroundings, o *options, p *prepared, b eng
 		return delivered, err
 	}
 	return delivered, errors.Join(writeIIDFile(o, delivered), writeMetadata(o, delivered), s.printID(o, delivered))
-}
-
-// completed sums up what the build has results for.
-func completed(e *engine.Engine, p *prepared, b engine.Build, outcome engine.Outcome) cache.Completed {
-	c := cache.Completed{Success: outcome.Result == engine.OK, SeparateCache: e.Capabilities.RegistryCache}
-	byStage := map[int]*cache.CompletedStage{}
-	for _, stage := range p.stages {
-		byStage[stage] = &cache.CompletedStage{Index: stage, Whole: true}
-	}
-	for _, step := range b.Steps() {
-		stage := byStage[step.Stage]
-		stage.Whole = stage.Whole && step.Complete()
-		stage.New = stage.New || step.Status == engine.Ran
-	}
-	for _, stage := range p.stages {
-		c.Stages = append(c.Stages, *byStage[stage])
-	}
-	return c
 }

@@ -28,7 +28,7 @@ func TestUsageErrors(t *testing.T) {
 		{`app https://host/x.git`, "remote build context", "git clone"},
 		{`app git@host:x.git`, "remote build context", "git clone"},
 		{`app -f https://host/Dockerfile`, "remote Dockerfile", "download it"},
-		{`save --state x`, "save is not available", "save:latest"},
+		{`save --state x`, "the command save comes first", "save:latest"},
 		{`--no-cache prune`, "prune is not available", "prune:latest"},
 		{`app --buildarg A=1`, "unknown option --buildarg; did you mean --build-arg?", "--help"},
 		{`app --cachefrom=x`, "did you mean --cache-from?", ""},

@@ -1,0 +1,127 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	// checkpointPoll is how often a build is looked at.
+	checkpointPoll = 250 * time.Millisecond
+	// checkpointLimit bounds one checkpoint.
+	checkpointLimit = 10 * time.Minute
+	// checkpointRest is the pause after a checkpoint as a multiple of its
+	// time, so that checkpoints take at most a twentieth of a build.
+	checkpointRest = 19
+)
+
+// Checkpoints saves what is complete while the build goes on, one checkpoint
+// at a time, until ctx ends: as soon as a stage is whole, and otherwise every
+// so often. What was saved so survives the death of this process, of the
+// engine and of the machine. A checkpoint in flight is dropped with ctx: what
+// is saved at the end covers it.
+func (s *Saver) Checkpoints(ctx context.Context, every time.Duration, completed func() Completed) {
+	if !s.writes(Completed{}) {
+		return
+	}
+	poll := time.NewTicker(checkpointPoll)
+	defer poll.Stop()
+	last, rest := time.Now(), time.Now()
+	whole := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-poll.C:
+		}
+		c := completed()
+		now, wholeNow := time.Now(), c.whole()
+		due := wholeNow > whole || now.Sub(last) >= every
+		if !c.SeparateCache || !due || now.Before(rest) || wholeNow == len(c.Stages) || !s.moved(c) {
+			continue
+		}
+		err := s.checkpoint(ctx, c)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			s.warn("checkpoint: %v", err)
+		}
+		last, whole = time.Now(), wholeNow
+		rest = last.Add(checkpointRest * last.Sub(now))
+	}
+}
+
+func (s *Saver) checkpoint(ctx context.Context, c Completed) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, checkpointLimit, fmt.Errorf("not done within %v", checkpointLimit))
+	defer cancel()
+	_, err := s.savePartial(ctx, c)
+	return err
+}
+
+// savePartial exports what is complete to the partial tag. Where little time
+// is left, the stages go one after the other, the one first of which most
+// work would be lost.
+func (s *Saver) savePartial(ctx context.Context, c Completed) (ocispec.Descriptor, error) {
+	if !s.moved(c) && s.partial != nil {
+		return *s.partial, nil
+	}
+	if c.Hurry {
+		order := s.costliest(c)
+		for n := 1; n < len(order); n++ {
+			desc, err := s.exportPartial(ctx, order[:n]...)
+			if err != nil {
+				return desc, err
+			}
+			s.keep(c, desc, s.plan.closure(order[:n]))
+		}
+	}
+	desc, err := s.exportPartial(ctx)
+	if err == nil {
+		s.keep(c, desc, nil)
+	}
+	return desc, err
+}
+
+// costliest are the stages with work that is not saved, most of it first.
+func (s *Saver) costliest(c Completed) []int {
+	var order []int
+	unsaved := map[int]time.Duration{}
+	for _, stage := range c.Stages {
+		for _, step := range stage.Ran {
+			if !s.held[step.Line] {
+				unsaved[stage.Index] += step.Worked
+			}
+		}
+		if unsaved[stage.Index] > 0 {
+			order = append(order, stage.Index)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return int(unsaved[b] - unsaved[a]) })
+	return order
+}
+
+// moved tells whether a step has run whose result no tag holds yet.
+func (s *Saver) moved(c Completed) bool {
+	return slices.ContainsFunc(c.Stages, func(stage CompletedStage) bool {
+		return slices.ContainsFunc(stage.Ran, func(step CompletedStep) bool { return !s.held[step.Line] })
+	})
+}
+
+// keep notes which steps' results a tag holds now: those of some stages, of
+// all for nil.
+func (s *Saver) keep(c Completed, partial ocispec.Descriptor, stages []int) {
+	s.partial = &partial
+	for _, stage := range c.Stages {
+		if stages != nil && !slices.Contains(stages, stage.Index) {
+			continue
+		}
+		for _, step := range stage.Ran {
+			s.held[step.Line] = true
+		}
+	}
+}

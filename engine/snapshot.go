@@ -1,0 +1,78 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Snapshot is what another process needs to go on saving what a build
+// completed, on the same engine: plain data. It holds the build arguments, as
+// the engine's definition does, but no secrets.
+type Snapshot struct {
+	Platforms []PlatformSnapshot `json:"platforms"`
+	Vertices  []VertexSnapshot   `json:"vertices"`
+	// Names are those of completed vertices.
+	Names []string `json:"names"`
+	// Result is "" while the build was running.
+	Result Result `json:"result"`
+}
+
+// PlatformSnapshot is the definition for one platform.
+type PlatformSnapshot struct {
+	ID         string           `json:"id"`
+	Platform   ocispec.Platform `json:"platform"`
+	Definition []byte           `json:"definition"` // pb.Definition
+	Ends       []EdgeSnapshot   `json:"ends"`
+}
+
+// EdgeSnapshot is where a stage ends.
+type EdgeSnapshot struct {
+	Stage  int           `json:"stage"`
+	Vertex digest.Digest `json:"vertex"`
+	Output int64         `json:"output"`
+}
+
+// VertexSnapshot is what became of a vertex.
+type VertexSnapshot struct {
+	Digest    digest.Digest `json:"digest"`
+	Cached    bool          `json:"cached,omitempty"`
+	Completed bool          `json:"completed,omitempty"`
+	Error     string        `json:"error,omitempty"`
+	Worked    time.Duration `json:"worked,omitempty"`
+}
+
+// Resumable is a build that another process can go on saving, by Resume.
+type Resumable interface {
+	// Snapshot is how far the build is; not ok before it is planned.
+	Snapshot() (s Snapshot, ok bool)
+}
+
+// Snapshot implements Resumable.
+func (b *solveBuild) Snapshot() (Snapshot, bool) {
+	select {
+	case <-b.planned:
+	default:
+		return Snapshot{}, false
+	}
+	var s Snapshot
+	for _, g := range b.graphs {
+		definition, err := g.graph.definition.MarshalVT()
+		if err != nil {
+			return Snapshot{}, false
+		}
+		p := PlatformSnapshot{ID: g.id, Platform: g.platform, Definition: definition}
+		for stage, end := range g.ends {
+			p.Ends = append(p.Ends, EdgeSnapshot{stage, end.vertex, end.output})
+		}
+		slices.SortFunc(p.Ends, func(a, b EdgeSnapshot) int { return a.Stage - b.Stage })
+		s.Platforms = append(s.Platforms, p)
+	}
+	s.Vertices, s.Names = b.tracker.snapshot()
+	if b.ended() {
+		s.Result = b.outcome.Result
+	}
+	return s, true
+}
