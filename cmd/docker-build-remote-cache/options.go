@@ -9,6 +9,7 @@ import (
 	"github.com/docker/cli/opts"
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
 )
 
@@ -36,9 +37,10 @@ type options struct {
 
 	cacheRepo       string // "" for the image's own
 	cacheStages     stageSelection
-	cacheSave       when   // always, onSuccess or never
-	cacheUnprefixed when   // always, onDefaultBranch or never
-	cacheScope      string // "" for none
+	cacheSave       when        // always, onSuccess or never
+	cacheUnprefixed when        // always, onDefaultBranch or never
+	cacheScope      string      // "" for none
+	cacheTrust      cache.Trust // own or fork, "" to find out
 	dryRun          bool
 	report          string // file for the JSON report, "" for none
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 )
 
 // when is a condition under which something of the cache is written.
@@ -49,6 +51,8 @@ func (p *parser) ownOptions() []option {
 			help: "When to save under the tags without a branch too: always (default), default-branch, never"}),
 		own(option{name: "cache-scope", value: "NAME", set: text(&o.cacheScope),
 			help: "Name of this job among those that build the image at once, as in a matrix; each writes a cache of its own, all are read"}),
+		own(option{name: "cache-trust", value: "WHOSE", form: "own or fork", set: choice(&o.cacheTrust, cache.TrustOwn, cache.TrustFork),
+			help: "Whose code is built: own, or fork, of which nothing is saved (default: from the CI)"}),
 		own(option{name: "dry-run", set: toggle(&o.dryRun),
 			help: "Print what would be read, built and saved, and stop; needs no engine"}),
 		own(option{name: "report", value: "FILE", set: text(&o.report),

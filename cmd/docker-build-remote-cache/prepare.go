@@ -80,7 +80,9 @@ func prepare(ctx context.Context, s surroundings, o *options) (*prepared, error)
 	if o.baseBranch != "" {
 		r.BaseBranch = cache.Branch{Name: o.baseBranch, From: "--base-branch"}
 	}
+	r.Origin = origin(o, p.facts)
 	p.plan = cache.NewPlan(r)
+	p.distrust(o)
 	return p, nil
 }
 
