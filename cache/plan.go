@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -213,7 +212,9 @@ func (p Plan) Fprint(w io.Writer) error {
 		printBranch(w, "base branch", p.Base)
 	}
 	printBranch(w, "default branch", p.Default)
-	fmt.Fprintf(w, "trust           %s (%s)\n", cmp.Or(p.Origin.Trust, TrustOwn), p.Origin.Reason)
+	if p.Origin.Reason != "" {
+		fmt.Fprintf(w, "trust           %s (%s)\n", p.Origin.Trust, p.Origin.Reason)
+	}
 	if p.Scope != "" {
 		fmt.Fprintf(w, "scope           %s\n", p.Scope)
 	}
