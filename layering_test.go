@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 
 	"cache/merge": nil,
 	"ci":          nil,
+	"ci/dialect":  nil,
 	"registry":    nil,
 	"report":      nil,
 	"stages":      nil,

@@ -165,9 +165,14 @@ func (l *lookup) collect(p Plan) {
 				held, ok := l.found.Tags[tag]
 				// A plain tag that is not ours may be the ancestor's, or made
 				// by hand: what it holds serves, but it is never written.
-				if ok && (held.keeps(slot) || held.Content.Foreign()) {
-					l.add(Lineage{Level: slot.Level, Slot: slot}, tag, held)
+				if !ok || !held.keeps(slot) && !held.Content.Foreign() {
+					continue
 				}
+				if reason := p.distrusted(held); reason != "" {
+					l.found.Warnings = append(l.found.Warnings, fmt.Sprintf("the cache at %s is not used: %s", l.repository.Tagged(tag), reason))
+					continue
+				}
+				l.add(Lineage{Level: slot.Level, Slot: slot}, tag, held)
 			}
 		}
 	}

@@ -51,7 +51,9 @@ type Request struct {
 	Scope      string
 	Save       SavePolicy
 	Unprefixed UnprefixedPolicy
-	// ReadOnly, if not "", is why nothing may be written.
+	Origin     Origin
+	// ReadOnly, if not "", is why nothing may be written. What Origin says
+	// goes before it.
 	ReadOnly string
 }
 
@@ -68,10 +70,14 @@ type Plan struct {
 	Branch     Branch
 	Base       Branch
 	Default    Branch
-	Scope      string
-	Save       SavePolicy
-	Target     string
-	Stages     []StagePlan
+	Origin     Origin
+	// ReadOnly, if not "", is why nothing may be written to Repository: no
+	// cache, and nothing that helps to import one. Push stands for itself.
+	ReadOnly string
+	Scope    string
+	Save     SavePolicy
+	Target   string
+	Stages   []StagePlan
 	// Owners are, for each branch that is read, who exports its caches: what
 	// no stage's tag refers to yet is found with them.
 	Owners []OwnerLevel
@@ -105,6 +111,7 @@ func NewPlan(r Request) Plan {
 	p := Plan{
 		Image: r.Image, Names: r.Names, Push: r.Push, Repository: r.Repository, Save: r.Save,
 		Branch: r.Branch, Base: r.BaseBranch, Default: r.DefaultBranch, Scope: r.Scope,
+		Origin: r.Origin, ReadOnly: r.readOnly(),
 		Target: r.File.Stages[r.Target].Target(),
 	}
 	write := p.writes(r)
@@ -121,7 +128,7 @@ func NewPlan(r Request) Plan {
 			plan.Needs = append(plan.Needs, r.File.Stages[need].Target())
 		}
 		if !slices.ContainsFunc(stage.Instructions, stages.Instruction.Step) {
-			p.Skips = append(p.Skips, Skip{"cache of stage " + plan.Name, "it has no steps of its own"})
+			p.skip("cache of stage "+plan.Name, "it has no steps of its own")
 			p.Stages = append(p.Stages, plan)
 			continue
 		}
@@ -135,7 +142,12 @@ func NewPlan(r Request) Plan {
 		p.Stages = append(p.Stages, plan)
 	}
 	if !r.Push {
-		p.Skips = append(p.Skips, Skip{"push of " + r.Image.String(), "--push=false"})
+		p.skip("push of "+r.Image.String(), "--push=false")
+	}
+	p.withholdPush()
+	if p.Writes() && p.Owner().Branch == "" {
+		// What earlier builds without a branch of their own left behind.
+		p.Owners = append(p.Owners, OwnerLevel{LevelUnprefixed, p.Owner()})
 	}
 	return p
 }
@@ -159,39 +171,10 @@ func (r Request) levels() []level {
 	return append(levels, level{LevelUnprefixed, ""})
 }
 
-// writes says which levels are written, and notes why others are not.
-func (p *Plan) writes(r Request) map[Level]bool {
-	skip := func(what, reason string) { p.Skips = append(p.Skips, Skip{what, reason}) }
-	switch {
-	case r.ReadOnly != "":
-		skip("saving caches", r.ReadOnly)
-		return nil
-	case r.Save == SaveNever:
-		skip("saving caches", "--cache-save=never")
-		return nil
-	}
-	write := map[Level]bool{LevelBranch: r.Branch.Name != ""}
-	if r.Branch.Name == "" {
-		skip("branch tags", "the branch is unknown: "+r.Branch.From)
-	}
-	switch {
-	case r.Unprefixed == UnprefixedNever:
-		skip("unprefixed tags", "--cache-unprefixed=never")
-	case r.Unprefixed == UnprefixedDefaultBranch && (r.Branch.Name == "" || r.Branch.Name != r.DefaultBranch.Name):
-		skip("unprefixed tags", "--cache-unprefixed=default-branch, and this is not the default branch")
-	default:
-		write[LevelUnprefixed] = true
-	}
-	return write
-}
-
 // Writes tells whether anything is to be saved.
 func (p Plan) Writes() bool {
 	return slices.ContainsFunc(p.Stages, func(s StagePlan) bool { return len(s.Writes) > 0 })
 }
-
-// Owner is whose caches this build writes.
-func (p Plan) Owner() Owner { return Owner{Branch: p.Branch.Name, Scope: p.Scope} }
 
 // Tags are the tags at which a slot may be kept, in the order to try. The
 // plain one is left out where this very run names an image so: that stays the
@@ -212,8 +195,11 @@ func (p Plan) Tags(s Slot) []string {
 // Fprint writes the plan for people.
 func (p Plan) Fprint(w io.Writer) error {
 	pushed := ", pushed when the build succeeds"
-	if !p.Push {
+	switch {
+	case !p.Push:
 		pushed = ", not pushed"
+	case !p.Origin.Trust.own():
+		pushed += " and its credentials allow it"
 	}
 	fmt.Fprintf(w, "image           %s%s\n", p.Image, pushed)
 	for _, name := range p.Names {
@@ -226,6 +212,9 @@ func (p Plan) Fprint(w io.Writer) error {
 		printBranch(w, "base branch", p.Base)
 	}
 	printBranch(w, "default branch", p.Default)
+	if p.Origin.Reason != "" {
+		fmt.Fprintf(w, "trust           %s (%s)\n", p.Origin.Trust, p.Origin.Reason)
+	}
 	if p.Scope != "" {
 		fmt.Fprintf(w, "scope           %s\n", p.Scope)
 	}

@@ -72,6 +72,22 @@ func TestPlan(t *testing.T) {
 		"unprefixed by the default branch, on it": {twoStages, func(r *Request) {
 			r.Unprefixed, r.Branch = UnprefixedDefaultBranch, r.DefaultBranch
 		}},
+		"own pull request": {twoStages, func(r *Request) {
+			r.BaseBranch, r.Origin = r.DefaultBranch, Origin{TrustOwn, "the pull request's branch is in this repository", true, false}
+		}},
+		"fork": {twoStages, func(r *Request) {
+			r.BaseBranch, r.Origin = r.DefaultBranch, Origin{TrustFork, "the pull request comes from another repository (stranger/app)", true, false}
+		}},
+		"fork that names the image latest": {twoStages, func(r *Request) {
+			r.Image, r.Origin = r.Repository.Tagged("latest"), Origin{TrustFork, "the pull request comes from another repository", true, false}
+		}},
+		"merge queue": {twoStages, func(r *Request) {
+			r.Branch, r.BaseBranch = Branch{"gh-readonly-queue/master/pr-7-0123abc", "event"}, r.DefaultBranch
+			r.Origin = Origin{TrustOwn, "not a pull request", false, true}
+		}},
+		"tag": {twoStages, func(r *Request) {
+			r.Branch, r.Origin = Branch{"", "a tag (v1.0) is built"}, Origin{TrustOwn, "not a pull request", false, false}
+		}},
 		"not pushed":                           {twoStages, func(r *Request) { r.Push = false }},
 		"scope":                                {twoStages, func(r *Request) { r.Scope = "linux/arm64" }},
 		"tests, an alias and an unnamed stage": {withTests, nil},

@@ -241,6 +241,7 @@ func (s *Saver) entry(ctx context.Context, plan StagePlan) (registry.Entry, erro
 func (s *Saver) put(ctx context.Context, slot Slot, entry registry.Entry) (ref registry.Image, note string, err error) {
 	entry.Annotations = slot.Annotations()
 	entry.Annotations.Branch = cmp.Or(slot.Branch, s.plan.Branch.Name)
+	entry.Annotations.Trust = string(cmp.Or(s.plan.Origin.Trust, TrustOwn))
 	entry.Annotations.ToolVersion = s.version
 	entry.Annotations.Created = time.Now()
 	raw, err := entry.Encode()

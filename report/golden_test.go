@@ -183,9 +183,10 @@ var scenarios = []struct {
 			r.Stages[i].Imported = imported([]string{"master-deps", "master-builder", "master"}[i], "default")
 		}
 		r.Stages[2].Saved = nil
+		r.Trust, r.TrustReason = "fork", "the pull request comes from another repository (stranger/app)"
 		r.Result.Pushed = false
 		r.Skips = []report.Skip{
-			{What: "saving the cache", Reason: "fork: cache is read-only"},
+			{What: "saving caches", Reason: "fork: cache is read-only: the pull request comes from another repository (stranger/app)"},
 			{What: "pushing the image", Reason: "fork: no credentials for ghcr.io"},
 		}
 	}},

@@ -22,6 +22,10 @@ type Report struct {
 	// not known.
 	Branch        string `json:"branch"`
 	DefaultBranch string `json:"defaultBranch"`
+	// Trust is whose code was built, one of own, fork and unknown;
+	// TrustReason why it is thought so.
+	Trust       string `json:"trust,omitempty"`
+	TrustReason string `json:"trustReason,omitempty"`
 	// Engine that built, with its version, for people.
 	Engine string `json:"engine"`
 	Result Result `json:"result"`

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/spf13/pflag"
 
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
 )
 
@@ -45,6 +46,7 @@ type options struct {
 	checkpoint      time.Duration // between checkpoints, 0 for none
 	grace           time.Duration // 0 for the CI's own
 	state           string        // file for save, "" for none
+	cacheTrust      cache.Trust   // own or fork, "" to find out
 	dryRun          bool
 	report          string // file for the JSON report, "" for none
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 )
 
 // when is a condition under which something of the cache is written.
@@ -57,6 +59,8 @@ func (p *parser) ownOptions() []option {
 			help: "Time to save after SIGINT or SIGTERM (default: what the CI gives, else 4m)"}),
 		own(option{name: "state", value: "FILE", set: text(&o.state),
 			help: "Keep in FILE what \"save --state FILE\" needs to save what this run could not; readable by this user only, as it holds build arguments"}),
+		own(option{name: "cache-trust", value: "WHOSE", form: "own or fork", set: choice(&o.cacheTrust, cache.TrustOwn, cache.TrustFork),
+			help: "Whose code is built: own, or fork, of which nothing is saved (default: from the CI)"}),
 		own(option{name: "dry-run", set: toggle(&o.dryRun),
 			help: "Print what would be read, built and saved, and stop; needs no engine"}),
 		own(option{name: "report", value: "FILE", set: text(&o.report),

@@ -71,7 +71,9 @@ func (p *prepared) makePlan(o *options) error {
 	if o.baseBranch != "" {
 		r.BaseBranch = cache.Branch{Name: o.baseBranch, From: "--base-branch"}
 	}
+	r.Origin = origin(o, p.facts)
 	p.plan = cache.NewPlan(r)
+	p.distrust(o)
 	return nil
 }
 

@@ -22,6 +22,7 @@ func newRecorder(o *options, p *prepared) *recorder {
 	r.report = report.Report{
 		Version: version(), Image: p.plan.Image.String(),
 		Branch: p.plan.Branch.Name, DefaultBranch: p.plan.Default.Name,
+		Trust: string(p.plan.Origin.Trust), TrustReason: p.plan.Origin.Reason,
 	}
 	for _, skip := range p.plan.Skips {
 		r.report.Skips = append(r.report.Skips, report.Skip{What: skip.What, Reason: skip.Reason})
