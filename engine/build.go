@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/errdefs"
@@ -25,6 +26,9 @@ type Request struct {
 	// Imports are the caches to use. Where there is more than one, BuildKit
 	// takes hits from whichever answers first (moby/buildkit #6418).
 	Imports []CacheSpec
+	// Stores are what the session serves to imports of type local, by their
+	// src; see LocalImport.
+	Stores map[string]content.Store
 	// StageImages are the references, by stage, of earlier images that hold
 	// the cache themselves: for engines that import nothing else.
 	StageImages map[int][]string

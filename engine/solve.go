@@ -103,6 +103,7 @@ func (b *solveBuild) run(ctx, held context.Context) {
 	var opt bkclient.SolveOpt
 	if err == nil {
 		opt, err = b.sender.solveOpt(source)
+		opt.Session = append(opt.Session, servedStores(b.request.Stores)...)
 	}
 	if err == nil {
 		_, err = b.engine.client.Build(held, opt, product, func(held context.Context, gw client.Client) (*client.Result, error) {
@@ -160,6 +161,7 @@ func (b *solveBuild) evaluate(ctx, evaluation context.Context, gw client.Client,
 	err = b.evaluateLeaves(evaluation, gw)
 	switch {
 	case err == nil:
+		b.settle()
 		return Outcome{Result: OK}
 	case ctx.Err() != nil:
 		time.Sleep(streamLag)
