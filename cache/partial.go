@@ -61,7 +61,7 @@ func (s *Saver) unite(ctx context.Context, tag string, newer, older digest.Diges
 		if err != nil {
 			return root, err
 		}
-		config, err := s.w.Blob(ctx, s.plan.Repository, manifest.Config.Digest, maxCacheConfig)
+		config, err := s.w.Blob(ctx, s.plan.Repository, manifest.Config.Digest, maxConfig)
 		if err != nil {
 			return root, err
 		}

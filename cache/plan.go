@@ -55,6 +55,8 @@ type Request struct {
 	// ReadOnly, if not "", is why nothing may be written. What Origin says
 	// goes before it.
 	ReadOnly string
+	// Given are the references of --cache-from.
+	Given []registry.Image
 }
 
 // Branch is a branch's name, "" when unknown, and where it was found.
@@ -81,6 +83,8 @@ type Plan struct {
 	// Owners are, for each branch that is read, who exports its caches: what
 	// no stage's tag refers to yet is found with them.
 	Owners []OwnerLevel
+	// Given are further caches to read, whoever wrote them.
+	Given []registry.Image
 	// Skips are the things that are not done, each with its reason.
 	Skips []Skip
 }
@@ -112,7 +116,7 @@ func NewPlan(r Request) Plan {
 		Image: r.Image, Names: r.Names, Push: r.Push, Repository: r.Repository, Save: r.Save,
 		Branch: r.Branch, Base: r.BaseBranch, Default: r.DefaultBranch, Scope: r.Scope,
 		Origin: r.Origin, ReadOnly: r.readOnly(),
-		Target: r.File.Stages[r.Target].Target(),
+		Target: r.File.Stages[r.Target].Target(), Given: r.Given,
 	}
 	write := p.writes(r)
 	levels := r.levels()
@@ -217,6 +221,9 @@ func (p Plan) Fprint(w io.Writer) error {
 	}
 	if p.Scope != "" {
 		fmt.Fprintf(w, "scope           %s\n", p.Scope)
+	}
+	for _, ref := range p.Given {
+		fmt.Fprintf(w, "cache from      %s (--cache-from)\n", ref)
 	}
 	for _, stage := range p.Stages {
 		fmt.Fprintf(w, "\nstage %s (lines %d-%d", stage.Name, stage.Lines.First, stage.Lines.Last)

@@ -17,6 +17,7 @@ import (
 // Writer is what saving asks of a registry.
 type Writer interface {
 	Reader
+	Head(ctx context.Context, r registry.Repository, tagOrDigest string) (ocispec.Descriptor, error)
 	PutManifest(ctx context.Context, r registry.Repository, tagOrDigest string, raw []byte, mediaType string) (ocispec.Descriptor, error)
 }
 
@@ -117,7 +118,8 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 	if c.Success {
 		exported = s.plan.Repository.Tagged(s.plan.Owner().CacheExportTag())
 	}
-	exportErr := s.exportAll(ctx, c)
+	tag := newPromotion(s.w, s.plan, s.found)
+	exportErr := s.exportAll(ctx, c, tag)
 	s.pushed = c.Pushed
 	group := errgroup.Group{}
 	group.SetLimit(maxPushes)
@@ -136,6 +138,7 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 	group.Wait()
 	if exportErr == nil && c.Success {
 		s.supersedePartial(ctx)
+		s.endTogether(ctx, tag)
 	}
 	order := map[string]int{}
 	for i, stage := range s.plan.Stages {
@@ -151,7 +154,7 @@ func (s *Saver) writes(c Completed) bool {
 }
 
 // exportAll exports the cache of everything that is complete.
-func (s *Saver) exportAll(ctx context.Context, c Completed) error {
+func (s *Saver) exportAll(ctx context.Context, c Completed, tag *promotion) error {
 	if !c.SeparateCache {
 		return nil
 	}
@@ -160,7 +163,10 @@ func (s *Saver) exportAll(ctx context.Context, c Completed) error {
 		s.cache = &desc
 		return err
 	}
-	desc, err := s.export(ctx, s.plan.Owner().CacheExportTag())
+	desc, err := s.export(ctx, s.plan.Owner().StagingTag())
+	if err == nil {
+		desc, err = tag.promote(ctx, desc)
+	}
 	s.cache = &desc
 	if err == nil {
 		for _, stage := range c.Stages {

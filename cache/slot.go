@@ -6,9 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
+	"github.com/opencontainers/go-digest"
 )
 
 // Level is how near a cache is to the branch that is being built (issue A,
@@ -22,6 +24,9 @@ const (
 	LevelBase       Level = "base" // of a pull request
 	LevelDefault    Level = "default"
 	LevelUnprefixed Level = "unprefixed"
+	// LevelGiven is that of caches named with --cache-from: nothing is known
+	// of who wrote them. No slot has it.
+	LevelGiven Level = "cache-from"
 )
 
 // Slot is the identity of one place where a cache is kept. What slot a tag
@@ -150,9 +155,29 @@ func (o Owner) CacheExportTag() string { return o.tag("cache") }
 // from the tags of slots.
 func (o Owner) PartialTag() string { return o.tag("partial") }
 
-// StagingTag is where the engine writes what is then united with the cache at
-// PartialTag; nobody reads it.
+// StagingTag is where BuildKit's registry exporter, which knows nothing of
+// other builds, writes; nobody reads it. What is to stay is united with what
+// stands at the other tags.
 func (o Owner) StagingTag() string { return o.tag("staging") }
+
+// ScopesTag is where a branch lists the scopes it has caches in.
+func (o Owner) ScopesTag() string { return Owner{Branch: o.Branch}.tag("scopes") }
+
+// viewTags is how many merged views of an owner are kept at most.
+const viewTags = 4
+
+// ViewTag is where a merged view of the owner's is kept. Its name depends on
+// the content, so that builds that begin at the same time seldom use the same
+// one, and there are few of them, so that later views take the places of
+// earlier ones without a registry that can list and delete. Builds import a
+// view by digest: one whose tag is taken a moment too early is still there.
+func (o Owner) ViewTag(content digest.Digest) string {
+	number := 0
+	for _, b := range []byte(content.Encoded()) {
+		number = (number + int(b)) % viewTags
+	}
+	return o.tag("view" + strconv.Itoa(number))
+}
 
 func (o Owner) tag(purpose string) string {
 	branch, scope := utf8Text(o.Branch), utf8Text(o.Scope)

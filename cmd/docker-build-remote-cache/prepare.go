@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
@@ -83,6 +84,7 @@ func namesOf(o *options) (cache.Request, error) {
 		Push: o.push, Scope: o.cacheScope,
 		Save: cache.SavePolicy(o.cacheSave), Unprefixed: cache.UnprefixedPolicy(o.cacheUnprefixed),
 	}
+	r.Given, _ = splitCacheFrom(o.build.CacheFrom)
 	var err error
 	if r.Image, err = registry.ParseImage(o.image); err != nil {
 		return r, err
@@ -215,6 +217,23 @@ func (s surroundings) registryOptions() registry.Options {
 	}
 }
 
+// servedView names the merged cache among what a session serves.
+const servedView = "remote-cache"
+
+// splitCacheFrom tells the caches of --cache-from that can be merged, those
+// at the tag of a registry, from the others, which are imported beside.
+func splitCacheFrom(specs []engine.CacheSpec) (given []registry.Image, others []engine.CacheSpec) {
+	for _, spec := range specs {
+		ref, err := registry.ParseImage(spec.Attributes["ref"])
+		if spec.Type != "registry" || len(spec.Attributes) != 1 || err != nil {
+			others = append(others, spec)
+			continue
+		}
+		given = append(given, ref)
+	}
+	return given, others
+}
+
 // request is what the engine is asked to build.
 func request(s surroundings, o *options, p *prepared, view cache.View) engine.Request {
 	r := engine.Request{
@@ -222,10 +241,15 @@ func request(s surroundings, o *options, p *prepared, view cache.View) engine.Re
 		StageImages: view.StageImages, Staging: p.plan.Repository.String(), KeepGoing: o.keepGoing,
 		Progress: engine.Progress{Mode: o.progress, Out: s.stderr},
 	}
-	if view.Ref != "" {
+	switch {
+	case view.Ref != "":
 		r.Imports = []engine.CacheSpec{{Type: "registry", Attributes: map[string]string{"ref": view.Ref}}}
+	case view.Served != nil:
+		r.Imports = []engine.CacheSpec{engine.LocalImport(servedView, view.Digest)}
+		r.Stores = map[string]content.Store{servedView: view.Served}
 	}
-	r.Imports = append(r.Imports, o.build.CacheFrom...)
+	_, others := splitCacheFrom(o.build.CacheFrom)
+	r.Imports = append(r.Imports, others...)
 	r.Options.Context, _ = filepath.Abs(o.build.Context)
 	return r
 }

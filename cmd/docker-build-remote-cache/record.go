@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/report"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/term"
 	"os"
 )
@@ -15,6 +17,7 @@ type recorder struct {
 	prepared *prepared
 	started  time.Time
 	report   report.Report
+	from     map[int]string // the caches of cached steps, by line
 }
 
 func newRecorder(o *options, p *prepared) *recorder {
@@ -68,6 +71,30 @@ func (r *recorder) delivered(d engine.Delivered, err error) {
 	}
 }
 
+// attribute notes for each cached step which cache it came from. Engines that
+// cannot tell leave it open, and what could not be asked is said.
+func (r *recorder) attribute(ctx context.Context, b engine.Build, v cache.View) {
+	reacher, ok := b.(engine.Reacher)
+	if !ok || len(v.Lineages) == 0 {
+		return
+	}
+	reached, err := reacher.Reached(ctx)
+	if err != nil {
+		r.report.Warnings = append(r.report.Warnings, err.Error())
+		return
+	}
+	r.from = map[int]string{}
+	for _, step := range b.Steps() {
+		var results [][2]digest.Digest
+		for _, result := range reached[step.Line] {
+			results = append(results, [2]digest.Digest{result.Record, result.Layer})
+		}
+		if step.Status == engine.Cached {
+			r.from[step.Line] = v.From(r.prepared.file.Stages[step.Stage].Target(), results...)
+		}
+	}
+}
+
 func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, started time.Time) {
 	r.phase("save", started)
 	r.report.Warnings = append(r.report.Warnings, k.saver.Warnings()...)
@@ -97,6 +124,7 @@ func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, st
 			stage.Steps = append(stage.Steps, report.Step{
 				Line: step.Line, Instruction: step.Instruction, Status: report.Status(step.Status), Seconds: step.Duration.Seconds(),
 				Saved: step.Status == engine.Cached && k.imported || step.Complete() && (k.saver.Holds(step.Line) || written && !k.engine.RegistryCache),
+				From:  r.from[step.Line],
 			})
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,7 +89,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 
 	started = time.Now()
 	k := &keeper{
-		options: o, prepared: p, engine: e, imported: view.Ref != "", state: st, warn: s.talk,
+		options: o, prepared: p, engine: e, imported: !view.Empty(), state: st, warn: s.talk,
 		newSaver: func(b engine.Build) *cache.Saver { return cache.NewSaver(client, b, p.plan, found, version()) },
 	}
 	k.writeState(nil, false)
@@ -110,6 +111,9 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	delivered, deliverErr := deliver(trap, s, o, p, b, outcome)
 	r.delivered(delivered, deliverErr)
 	saved := k.save(trap, b, outcome)
+	if outcome.Result != engine.BuildCanceled {
+		r.attribute(trap, b, view)
+	}
 	r.saved(b.Steps(), saved, k, started)
 
 	b.Close() // ends the progress before the report is printed
@@ -128,7 +132,7 @@ func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.R
 		return b, outcome, err
 	}
 	b.Close()
-	s.talk("warning: the cache %s broke the build (%v); building again without it", r.Imports[0].Attributes["ref"], outcome.Err)
+	s.talk("warning: the cache %s broke the build (%v); building again without it", cmp.Or(r.Imports[0].Attributes["ref"], "served by this build"), outcome.Err)
 	r.Imports, k.imported = nil, false
 	return buildOnce(ctx, e, r, k)
 }

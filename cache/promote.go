@@ -1,0 +1,122 @@
+package cache
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// promotion moves the tag of an owner's export to what this build exported. A
+// registry knows no compare-and-swap, and another build of the same branch may
+// end at the same time: what stands at the tag is asked for right before it
+// is moved and right after. What another build has put there since this one
+// looked up its caches is not replaced but united with.
+type promotion struct {
+	rw   ReadWriter
+	repo registry.Repository
+	tag  string
+	// replaceable is what this build knew when it began: the next export
+	// holds what of it is still in use.
+	replaceable digest.Digest
+}
+
+func newPromotion(rw ReadWriter, p Plan, f Found) *promotion {
+	tag := p.Owner().CacheExportTag()
+	return &promotion{rw: rw, repo: p.Repository, tag: tag, replaceable: f.Tags[tag].Root.Digest}
+}
+
+// promotions is how often the tag is moved at most: others may move it too.
+const promotions = 5
+
+// promote makes the tag refer to an export, or to one of which it is a part,
+// and returns the descriptor of that. Once more at the end of a run it finds
+// out whether the tag has been taken meanwhile.
+func (p *promotion) promote(ctx context.Context, exported ocispec.Descriptor) (ocispec.Descriptor, error) {
+	for range promotions {
+		held, err := p.rw.Head(ctx, p.repo, p.tag)
+		switch {
+		case err == nil && held.Digest == exported.Digest:
+			return exported, nil
+		case err != nil && !errors.Is(err, registry.ErrNotFound):
+			return exported, err
+		}
+		raw, _, err := p.rw.Manifest(ctx, p.repo, exported.Digest.String())
+		if err != nil {
+			return exported, err
+		}
+		if held.Digest != "" && held.Digest != p.replaceable {
+			united, err := p.unite(ctx, exported.Digest, held.Digest)
+			switch {
+			case errors.Is(err, errUnusable):
+				// It would be of no use to the next build either.
+			case err != nil:
+				return exported, err
+			case united.digest == held.Digest:
+				return held, nil
+			default:
+				raw = united.raw
+			}
+		}
+		if exported, err = p.rw.PutManifest(ctx, p.repo, p.tag, raw, ocispec.MediaTypeImageManifest); err != nil {
+			return exported, err
+		}
+	}
+	return exported, nil // others go on moving it, and unite with this
+}
+
+// united is the manifest of a cache that has what two have.
+type united struct {
+	digest digest.Digest
+	raw    []byte
+}
+
+// errUnusable is a cache that no build could use.
+var errUnusable = errors.New("no usable cache")
+
+// unite merges the caches of two builds that ended at the same time. Neither
+// is preferred, so that both builds come to the same.
+func (p *promotion) unite(ctx context.Context, ours, theirs digest.Digest) (united, error) {
+	sources := []*source{{repository: p.repo, digest: ours}, {repository: p.repo, digest: theirs}}
+	slices.SortFunc(sources, func(a, b *source) int { return cmp.Compare(a.digest, b.digest) })
+	var lineages []*merge.Lineage
+	for _, s := range sources {
+		s.lineages = []Lineage{{Ref: p.repo.Tagged(p.tag)}}
+		if err := s.read(ctx, p.rw); err != nil {
+			var answer *registry.Error
+			if errors.As(err, &answer) && !errors.Is(err, registry.ErrInvalid) && !errors.Is(err, registry.ErrNotFound) || s.digest == ours {
+				return united{}, err
+			}
+			return united{}, errUnusable
+		}
+		lineages = append(lineages, s.lineage)
+	}
+	merged, err := merge.Merge(lineages, merge.Options{})
+	if err != nil {
+		return united{}, err
+	}
+	if merged.Same >= 0 {
+		same := sources[merged.Same]
+		return united{same.digest, same.raw}, nil
+	}
+	_, err = p.rw.PutBlob(ctx, p.repo, merged.Config, merged.ConfigDescriptor.MediaType)
+	return united{merged.Digest, merged.Manifest}, err
+}
+
+// endTogether sees to it, when the rest is written, that builds which end at
+// the same time have lost nothing of this one's.
+func (s *Saver) endTogether(ctx context.Context, tag *promotion) {
+	if s.cache != nil {
+		if _, err := tag.promote(ctx, *s.cache); err != nil {
+			s.tell(Saved{Ref: s.plan.Repository.Tagged(tag.tag), Err: err})
+		}
+	}
+	if err := announceScope(ctx, s.w, s.plan, s.found); err != nil {
+		s.tell(Saved{Ref: s.plan.Repository.Tagged(s.plan.Owner().ScopesTag()), Err: err})
+	}
+}
