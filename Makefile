@@ -24,8 +24,8 @@ check: ## run formatters, linters and vulnerability checks
 	scripts/check
 
 .PHONY: bench
-bench: testbed ## compare with the article's recipe and buildx; BENCH='-n 5 -write'
-	go test -tags bench -count=1 -timeout 6h -v -run TestBench ./bench -args $(BENCH)
+bench: testbed ## compare with the recipe and buildx; BENCH='-n 5 -write'
+	go test -tags bench -count=1 -timeout 6h -v ./bench -args $(BENCH)
 
 .PHONY: testbed
 testbed: ## start the engines and the registry that tests use (docs/testbed.md)

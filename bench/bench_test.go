@@ -108,13 +108,7 @@ func TestBench(t *testing.T) {
 		}
 		slices.Reverse(measured) // nobody is always first
 	}
-	document := page(r, fmt.Sprintf("load average %s before, %s after", loadBefore, load()))
-	fmt.Print("\n", document)
-	if *writeDocs {
-		if err := os.WriteFile("../docs/benchmarks.md", []byte(document), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	publish(t, "builds", builds(r, fmt.Sprintf("load average %s before, %s after", loadBefore, load())))
 }
 
 // start brings up engines, the meter in front of the registry, and mirrors of
@@ -186,10 +180,21 @@ func (b *bench) measure(t *testing.T, p peer, s scenario, round, number int) mea
 		branch:     s.branch, dir: b.context(t, s, history, round, number), args: b.args, number: number,
 	}
 	b.engines[p.engine].Fresh(t)
-	before := b.meter.read()
 	cmd := p.command(job)
+	before := b.meter.read()
+	elapsed := b.run(t, history+"-"+fmt.Sprint(number), s.broken, cmd)
+	return measurement{peer: p.name, scenario: s.name, elapsed: elapsed, moved: b.meter.read().since(before)}
+}
+
+// stamp sets this run's repositories apart from those of earlier ones.
+var stamp = time.Now().UTC().Format("20060102150405")
+
+// run runs a command to its end, which must be a failure just if the command
+// is to fail, and returns how long it took. name is that of its log.
+func (b *bench) run(t *testing.T, name string, fails bool, cmd *exec.Cmd) time.Duration {
+	t.Helper()
 	cmd.Env = append(slices.Clone(b.environ), cmd.Env...)
-	output, err := os.Create(filepath.Join(b.directory, history+"-"+fmt.Sprint(number)+".log"))
+	output, err := os.Create(filepath.Join(b.directory, name+".log"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,16 +202,13 @@ func (b *bench) measure(t *testing.T, p peer, s scenario, round, number int) mea
 	cmd.Stdout, cmd.Stderr = output, output
 	started := time.Now()
 	err = wait(t.Context(), cmd)
-	m := measurement{peer: p.name, scenario: s.name, elapsed: time.Since(started), moved: b.meter.read().since(before)}
-	if (err != nil) != s.broken {
+	elapsed := time.Since(started)
+	if (err != nil) != fails {
 		text, _ := os.ReadFile(output.Name())
-		t.Fatalf("%s, %s: %v\n%s", p.name, s.name, err, text)
+		t.Fatalf("%s: %v\n%s", name, err, text)
 	}
-	return m
+	return elapsed
 }
-
-// stamp sets this run's repositories apart from those of earlier ones.
-var stamp = time.Now().UTC().Format("20060102150405")
 
 func wait(ctx context.Context, cmd *exec.Cmd) error {
 	ctx, cancel := context.WithTimeout(ctx, buildTimeout)
