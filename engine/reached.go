@@ -147,7 +147,7 @@ func (b *solveBuild) exportRecords(ctx context.Context, hits []*pb.Definition) (
 	// BuildKit's client would open a store at dest by itself: with a session
 	// of ours, it does not offer that.
 	solve := bkclient.SolveOpt{
-		SharedSession: shared, SessionPreInitialized: true,
+		SharedSession: shared, SessionPreInitialized: true, AllowedEntitlements: opt.AllowedEntitlements,
 		CacheExports: []bkclient.CacheOptionsEntry{{Type: "local", Attrs: map[string]string{"dest": dir, "mode": "min"}}},
 	}
 	response, err := b.engine.client.Build(ctx, solve, product, evaluateAll(hits), ignoreStatus())
