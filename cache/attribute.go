@@ -28,10 +28,24 @@ func (v View) From(stage string, results ...[2]digest.Digest) string {
 	if from == nil {
 		return ""
 	}
-	for _, l := range from.lineages {
+	return from.nameFor(stage)
+}
+
+// OnlyFrom names, for a step of a stage, the one cache that the view is made
+// of: every hit came from there. It is "" if there are several.
+func (v View) OnlyFrom(stage string) string {
+	if len(v.sources) != 1 {
+		return ""
+	}
+	return v.sources[0].nameFor(stage)
+}
+
+// nameFor is the tag of the stage that refers to the source, else any.
+func (s *source) nameFor(stage string) string {
+	for _, l := range s.lineages {
 		if l.Slot.Stage == stage {
 			return l.Ref.String()
 		}
 	}
-	return from.name()
+	return s.name()
 }

@@ -78,10 +78,18 @@ func Compose(ctx context.Context, rw ReadWriter, p Plan, f Found) View {
 		}
 		return c.view
 	}
+	type told struct {
+		stage  string
+		source *source
+	}
+	seen := map[told]bool{}
 	for _, l := range f.Lineages {
-		if slices.ContainsFunc(sources, func(s *source) bool { return s.of(l) }) {
-			c.view.Lineages = append(c.view.Lineages, l)
+		i := slices.IndexFunc(sources, func(s *source) bool { return s.of(l) })
+		if i < 0 || seen[told{l.Slot.Stage, sources[i]}] {
+			continue // a second tag of one cache says nothing new
 		}
+		seen[told{l.Slot.Stage, sources[i]}] = true
+		c.view.Lineages = append(c.view.Lineages, l)
 	}
 	return c.view
 }

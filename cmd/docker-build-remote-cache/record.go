@@ -74,8 +74,16 @@ func (r *recorder) delivered(d engine.Delivered, err error) {
 // attribute notes for each cached step which cache it came from. Engines that
 // cannot tell leave it open, and what could not be asked is said.
 func (r *recorder) attribute(ctx context.Context, b engine.Build, v cache.View) {
+	r.from = map[int]string{}
+	several := false
+	for _, step := range b.Steps() {
+		if step.Status == engine.Cached {
+			r.from[step.Line] = v.OnlyFrom(r.prepared.file.Stages[step.Stage].Target())
+			several = several || r.from[step.Line] == ""
+		}
+	}
 	reacher, ok := b.(engine.Reacher)
-	if !ok || len(v.Lineages) == 0 {
+	if !ok || !several || len(v.Lineages) == 0 {
 		return
 	}
 	reached, err := reacher.Reached(ctx)
@@ -83,7 +91,6 @@ func (r *recorder) attribute(ctx context.Context, b engine.Build, v cache.View) 
 		r.report.Warnings = append(r.report.Warnings, err.Error())
 		return
 	}
-	r.from = map[int]string{}
 	for _, step := range b.Steps() {
 		var results [][2]digest.Digest
 		for _, result := range reached[step.Line] {
