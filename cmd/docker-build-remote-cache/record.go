@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
@@ -70,6 +71,7 @@ func (r *recorder) delivered(d engine.Delivered, err error) {
 func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, started time.Time) {
 	r.phase("save", started)
 	r.report.Warnings = append(r.report.Warnings, k.saver.Warnings()...)
+	held := k.saver.Held()
 	r.report.Seconds = time.Since(r.started).Seconds()
 	for i, plan := range r.prepared.plan.Stages {
 		stage := &r.report.Stages[i]
@@ -95,7 +97,7 @@ func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, st
 			}
 			stage.Steps = append(stage.Steps, report.Step{
 				Line: step.Line, Instruction: step.Instruction, Status: report.Status(step.Status), Seconds: step.Duration.Seconds(),
-				Saved: step.Status == engine.Cached && k.imported || step.Complete() && (k.saver.Holds(step.Line) || written && !k.engine.RegistryCache),
+				Saved: step.Status == engine.Cached && k.imported || step.Complete() && (slices.Contains(held, step.Line) || written && !k.engine.RegistryCache),
 			})
 		}
 	}
