@@ -77,12 +77,14 @@ func (s *Saver) savePartial(ctx context.Context, c Completed) (ocispec.Descripto
 			if err != nil {
 				return desc, err
 			}
-			s.keep(c, desc, s.plan.closure(order[:n]))
+			s.partial = &desc
+			s.hold(c, s.plan.closure(order[:n]))
 		}
 	}
 	desc, err := s.exportPartial(ctx)
 	if err == nil {
-		s.keep(c, desc, nil)
+		s.partial = &desc
+		s.hold(c, nil)
 	}
 	return desc, err
 }
@@ -110,18 +112,4 @@ func (s *Saver) moved(c Completed) bool {
 	return slices.ContainsFunc(c.Stages, func(stage CompletedStage) bool {
 		return slices.ContainsFunc(stage.Ran, func(step CompletedStep) bool { return !s.held[step.Line] })
 	})
-}
-
-// keep notes which steps' results a tag holds now: those of some stages, of
-// all for nil.
-func (s *Saver) keep(c Completed, partial ocispec.Descriptor, stages []int) {
-	s.partial = &partial
-	for _, stage := range c.Stages {
-		if stages != nil && !slices.Contains(stages, stage.Index) {
-			continue
-		}
-		for _, step := range stage.Ran {
-			s.held[step.Line] = true
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -82,8 +83,8 @@ type Saved struct {
 // and the daemon's processors.
 const maxPushes = 4
 
-// Saver writes what one build completes. Its methods are called one after the
-// other.
+// Saver writes what one build completes. Its methods that write are called one
+// after the other.
 type Saver struct {
 	w       ReadWriter
 	b       Exporter
@@ -169,18 +170,33 @@ func (s *Saver) exportAll(ctx context.Context, c Completed, tag *promotion) erro
 	}
 	s.cache = &desc
 	if err == nil {
-		for _, stage := range c.Stages {
-			for _, step := range stage.Ran {
-				s.held[step.Line] = true
-			}
-		}
+		s.hold(c, nil)
 	}
 	return err
 }
 
-// Holds tells whether a cache that this run wrote has the result of the step
-// at a line.
-func (s *Saver) Holds(line int) bool { return s.held[line] }
+// hold notes which steps' results a tag holds now: those of some stages, of
+// all for nil.
+func (s *Saver) hold(c Completed, stages []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, stage := range c.Stages {
+		if stages != nil && !slices.Contains(stages, stage.Index) {
+			continue
+		}
+		for _, step := range stage.Ran {
+			s.held[step.Line] = true
+		}
+	}
+}
+
+// Held are the lines of the steps whose results a cache that this run wrote
+// has, ascending. It may be called at any time.
+func (s *Saver) Held() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.held))
+}
 
 // Warnings are what went wrong beside what Save tells.
 func (s *Saver) Warnings() []string { return s.warnings }

@@ -26,6 +26,9 @@ func (e *Engine) Resume(r Request, s Snapshot) (Build, error) {
 	if err != nil {
 		return nil, err
 	}
+	for i := range graphs {
+		graphs[i].steps = b.stepVertices(graphs[i].graph)
+	}
 	b.graphs, b.resumed = graphs, true
 	b.tracker.restore(vertices, s.Names)
 	b.outcome.Result = s.Result

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/gateway/client"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -58,6 +56,7 @@ type platformGraph struct {
 	platform ocispec.Platform
 	graph    *graph
 	ends     map[int]edge // by stage; a stage that is scratch has none
+	steps    []stepVertex
 }
 
 // startSolve begins a build. Ending ctx cancels the steps that run; the build
@@ -196,7 +195,7 @@ func (b *solveBuild) plan(ctx context.Context, gw client.Client, target string) 
 		} else if g.root.vertex != "" {
 			ends[b.request.Target] = g.root
 		}
-		graphs = append(graphs, platformGraph{id: ref.id, platform: ref.platform, graph: g, ends: ends})
+		graphs = append(graphs, platformGraph{id: ref.id, platform: ref.platform, graph: g, ends: ends, steps: b.stepVertices(g)})
 	}
 	return graphs, nil
 }
@@ -316,60 +315,6 @@ func (b *solveBuild) ended() bool {
 	default:
 		return false
 	}
-}
-
-// Steps implements Build.
-func (b *solveBuild) Steps() []Step {
-	select {
-	case <-b.planned:
-	default:
-		return nil
-	}
-	ended := b.ended()
-	byLine := map[int]*Step{}
-	for _, g := range b.graphs {
-		for _, vertex := range g.graph.order {
-			if g.graph.fetched(vertex) {
-				continue
-			}
-			status, worked := b.tracker.status(g.graph, vertex, ended)
-			if ended && status == Pending && b.outcome.Result == OK {
-				status = Cached // nothing asked for it: what needs it was a hit
-			}
-			for _, made := range b.madeBy(g, vertex) {
-				step := byLine[made.Line]
-				if step == nil {
-					made.Status = status
-					step = &made
-					byLine[made.Line] = step
-				}
-				step.Status = worse(step.Status, status)
-				step.Duration += worked
-			}
-		}
-	}
-	steps := make([]Step, 0, len(byLine))
-	for _, line := range slices.Sorted(maps.Keys(byLine)) {
-		steps = append(steps, *byLine[line])
-	}
-	return steps
-}
-
-// madeBy are the instructions of the request's stages that made a vertex, each
-// once: BuildKit names every line of an instruction that goes over several.
-func (b *solveBuild) madeBy(g platformGraph, vertex digest.Digest) []Step {
-	var made []Step
-	for _, line := range g.graph.lines(vertex, dockerfileName) {
-		stage, in, ok := instructionAt(b.request.File, line)
-		if !ok || !slices.Contains(b.request.Stages, stage) {
-			continue
-		}
-		step := Step{Stage: stage, Line: in.Lines.First, Instruction: in.Text}
-		if !slices.Contains(made, step) {
-			made = append(made, step)
-		}
-	}
-	return made
 }
 
 // Close implements Build.

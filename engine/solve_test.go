@@ -34,6 +34,7 @@ func TestStepsCountAnInstructionOnce(t *testing.T) {
 		request: Request{File: file, Stages: []int{0}}, tracker: newTracker(), graphs: []platformGraph{{graph: g}},
 		planned: make(chan struct{}), evaluated: make(chan struct{}),
 	}
+	b.graphs[0].steps = b.stepVertices(g)
 	close(b.planned)
 	started := time.Unix(0, 0)
 	completed := started.Add(time.Minute)

@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
+	"github.com/opencontainers/go-digest"
 )
 
 // Status is what became of a step.
@@ -51,4 +54,64 @@ func instructionAt(file *stages.File, line int) (stage int, in stages.Instructio
 		return stage, stages.Instruction{Kind: "ONBUILD", Lines: file.Stages[stage].Lines, Text: "ONBUILD triggers of " + file.Stages[stage].Base}, true
 	}
 	return stage, file.Stages[stage].Instructions[index], true
+}
+
+// stepVertex is a vertex and the instruction that it is part of. Several
+// platforms, and some instructions, make several vertices of one instruction.
+type stepVertex struct {
+	vertex      digest.Digest
+	stage       int
+	instruction stages.Instruction
+}
+
+// stepVertices finds the steps of the requested stages in a definition. All
+// lines of a heredoc lead to one instruction.
+func (b *solveBuild) stepVertices(g *graph) []stepVertex {
+	var found []stepVertex
+	for _, vertex := range g.order {
+		if g.fetched(vertex) {
+			continue
+		}
+		first := len(found)
+		for _, line := range g.lines(vertex, dockerfileName) {
+			stage, in, ok := instructionAt(b.request.File, line)
+			known := slices.ContainsFunc(found[first:], func(s stepVertex) bool { return s.instruction.Lines == in.Lines })
+			if ok && !known && slices.Contains(b.request.Stages, stage) {
+				found = append(found, stepVertex{vertex, stage, in})
+			}
+		}
+	}
+	return found
+}
+
+// Steps implements Build.
+func (b *solveBuild) Steps() []Step {
+	select {
+	case <-b.planned:
+	default:
+		return nil
+	}
+	ended := b.ended()
+	byLine := map[int]*Step{}
+	for _, g := range b.graphs {
+		for _, s := range g.steps {
+			status, worked := b.tracker.status(g.graph, s.vertex, ended)
+			if status == Pending && b.succeeded() {
+				status = Cached // nothing asked for it: what needs it was a hit
+			}
+			line := s.instruction.Lines.First
+			step := byLine[line]
+			if step == nil {
+				step = &Step{Stage: s.stage, Line: line, Instruction: s.instruction.Text, Status: status}
+				byLine[line] = step
+			}
+			step.Status = worse(step.Status, status)
+			step.Duration += worked
+		}
+	}
+	steps := make([]Step, 0, len(byLine))
+	for _, line := range slices.Sorted(maps.Keys(byLine)) {
+		steps = append(steps, *byLine[line])
+	}
+	return steps
 }

@@ -52,10 +52,11 @@ const statePoll = 200 * time.Millisecond
 func (k *keeper) keepState(ctx context.Context, b engine.Resumable) {
 	poll := time.NewTicker(statePoll)
 	defer poll.Stop()
-	completed := -1
+	completed, held := -1, 0
 	for {
-		if snapshot, ok := b.Snapshot(); ok && len(snapshot.Names) != completed {
-			completed = len(snapshot.Names)
+		snapshot, ok := b.Snapshot()
+		if n := len(k.saver.Held()); ok && (len(snapshot.Names) != completed || n != held) {
+			completed, held = len(snapshot.Names), n
 			k.writeState(&snapshot, false)
 		}
 		select {
@@ -73,6 +74,9 @@ func (k *keeper) writeState(snapshot *engine.Snapshot, saved bool) {
 		return
 	}
 	k.state.Saved = saved
+	if k.saver != nil {
+		k.state.Held = k.saver.Held()
+	}
 	if snapshot != nil {
 		k.state.Build = snapshot
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
@@ -105,6 +106,7 @@ func (r *recorder) attribute(ctx context.Context, b engine.Build, v cache.View) 
 func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, started time.Time) {
 	r.phase("save", started)
 	r.report.Warnings = append(r.report.Warnings, k.saver.Warnings()...)
+	held := k.saver.Held()
 	r.report.Seconds = time.Since(r.started).Seconds()
 	for i, plan := range r.prepared.plan.Stages {
 		stage := &r.report.Stages[i]
@@ -130,7 +132,7 @@ func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, st
 			}
 			stage.Steps = append(stage.Steps, report.Step{
 				Line: step.Line, Instruction: step.Instruction, Status: report.Status(step.Status), Seconds: step.Duration.Seconds(),
-				Saved: step.Status == engine.Cached && k.imported || step.Complete() && (k.saver.Holds(step.Line) || written && !k.engine.RegistryCache),
+				Saved: step.Status == engine.Cached && k.imported || step.Complete() && (slices.Contains(held, step.Line) || written && !k.engine.RegistryCache),
 				From:  r.from[step.Line],
 			})
 		}

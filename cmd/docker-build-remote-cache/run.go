@@ -89,7 +89,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 
 	started = time.Now()
 	k := &keeper{
-		options: o, prepared: p, engine: e, imported: !view.Empty(), state: st, warn: s.talk,
+		options: o, prepared: p, engine: e, state: st, warn: s.talk,
 		newSaver: func(b engine.Build) *cache.Saver { return cache.NewSaver(client, b, p.plan, found, version()) },
 	}
 	k.writeState(nil, false)
@@ -133,7 +133,7 @@ func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.R
 	}
 	b.Close()
 	s.talk("warning: the cache %s broke the build (%v); building again without it", cmp.Or(r.Imports[0].Attributes["ref"], "served by this build"), outcome.Err)
-	r.Imports, k.imported = nil, false
+	r.Imports = nil
 	return buildOnce(ctx, e, r, k)
 }
 
@@ -142,6 +142,7 @@ func buildOnce(ctx context.Context, e *engine.Engine, r engine.Request, k *keepe
 	if err != nil {
 		return nil, engine.Outcome{}, err
 	}
+	k.imported = len(r.Imports) > 0
 	stop := k.watch(ctx, b)
 	outcome := b.Wait()
 	stop() // a checkpoint in flight is dropped: what follows covers it

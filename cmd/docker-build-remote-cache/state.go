@@ -38,6 +38,8 @@ type state struct {
 	Facts       ci.Facts           `json:"facts"`
 	// Build is how far it came, null before it was planned.
 	Build *engine.Snapshot `json:"build"`
+	// Held are the lines of the steps whose results were in the registry then.
+	Held []int `json:"held"`
 }
 
 // recordEnvironment makes s remember which variables are read through it.
