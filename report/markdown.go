@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -82,7 +83,7 @@ func (r Report) markdownNotes(b *strings.Builder) {
 	for _, skip := range r.Skips {
 		skips = append(skips, "skipped "+code(skip.What)+": "+code(skip.Reason))
 	}
-	for _, warning := range append(r.Warnings, losses(r.Stages)...) {
+	for _, warning := range slices.Concat(r.Warnings, r.Losses()) {
 		warnings = append(warnings, "warning: "+code(warning))
 	}
 	var phases []string

@@ -1,31 +1,33 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci/dialect"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/report"
 	"golang.org/x/term"
-	"os"
 )
 
-// recorder gathers the report while the run goes on.
+// recorder gathers the report while the run goes on, and tells the platform.
 type recorder struct {
-	prepared *prepared
-	started  time.Time
-	report   report.Report
+	platform   *platform
+	prepared   *prepared
+	dockerfile string
+	started    time.Time
+	report     report.Report
 }
 
-func newRecorder(o *options, p *prepared) *recorder {
-	r := &recorder{prepared: p, started: time.Now()}
+func newRecorder(on *platform, o *options, p *prepared) *recorder {
+	on.group("build " + p.plan.Image.String())
+	r := &recorder{platform: on, prepared: p, dockerfile: o.build.Dockerfile, started: time.Now()}
 	r.report = report.Report{
 		Version: version(), Image: p.plan.Image.String(),
 		Branch: p.plan.Branch.Name, DefaultBranch: p.plan.Default.Name,
 		Trust: string(p.plan.Origin.Trust), TrustReason: p.plan.Origin.Reason,
-	}
-	for _, skip := range p.plan.Skips {
-		r.report.Skips = append(r.report.Skips, report.Skip{What: skip.What, Reason: skip.Reason})
 	}
 	return r
 }
@@ -38,6 +40,9 @@ func (r *recorder) phase(name string, started time.Time) {
 
 func (r *recorder) lookedUp(f cache.Found, v cache.View, started time.Time) {
 	r.phase("lookup", started)
+	for _, skip := range r.prepared.plan.Skips {
+		r.report.Skips = append(r.report.Skips, report.Skip{What: skip.What, Reason: skip.Reason})
+	}
 	r.report.Warnings = append(append(r.report.Warnings, f.Warnings...), v.Warnings...)
 	for _, l := range v.Lineages {
 		r.report.Lineages = append(r.report.Lineages, report.Lineage{
@@ -59,6 +64,13 @@ func (r *recorder) built(outcome engine.Outcome, started time.Time) {
 	if outcome.Err != nil {
 		r.report.Result.Error = outcome.Err.Error()
 	}
+	r.platform.endGroup()
+	switch outcome.Result {
+	case engine.BuildFailed:
+		r.platform.annotate(dialect.Error, r.dockerfile, outcome.Line, outcome.Err.Error())
+	case engine.OK:
+		r.platform.group("push the image and save the cache")
+	}
 }
 
 func (r *recorder) delivered(d engine.Delivered, err error) {
@@ -70,6 +82,7 @@ func (r *recorder) delivered(d engine.Delivered, err error) {
 
 func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, started time.Time) {
 	r.phase("save", started)
+	r.platform.endGroup()
 	r.report.Warnings = append(r.report.Warnings, k.saver.Warnings()...)
 	r.report.Seconds = time.Since(r.started).Seconds()
 	for i, plan := range r.prepared.plan.Stages {
@@ -102,20 +115,25 @@ func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, st
 	}
 }
 
-// write prints the table for people and writes the file for machines.
+// write prints the table for people, writes the file for machines, and tells
+// the platform.
 func (r *recorder) write(s surroundings, o *options) error {
 	if !o.quiet {
 		width, color := 0, false
-		if f, ok := s.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-			width, _, _ = term.GetSize(int(f.Fd()))
+		if isTerminal(s.stderr) {
+			width, _, _ = term.GetSize(int(s.stderr.(*os.File).Fd()))
 			color = s.getenv("NO_COLOR") == ""
 		}
 		if err := report.Fprint(s.stderr, r.report, report.Options{Width: width, Color: color}); err != nil {
 			return err
 		}
 	}
-	if o.report == "" {
-		return nil
+	file, err := o.report, error(nil)
+	if file == "" {
+		file, err = r.platform.reportFile()
 	}
-	return r.report.WriteFile(o.report)
+	if file != "" {
+		err = r.report.WriteFile(file)
+	}
+	return errors.Join(err, r.platform.tell(r.report, file))
 }
