@@ -167,6 +167,24 @@ func isFalse(value string) bool {
 	return value == "" || value == "0" || strings.EqualFold(value, "false")
 }
 
+func providerOf(env func(string) string) (provider, bool) {
+	for _, known := range providers {
+		if known.marks(env) {
+			return known, true
+		}
+	}
+	return provider{}, false
+}
+
+// Provider names the platform as Facts.Provider does, ProviderNone if there
+// is none, without asking git: for those who need to know first of all.
+func Provider(getenv func(name string) string) string {
+	if known, ok := providerOf(getenv); ok {
+		return known.name
+	}
+	return ProviderNone
+}
+
 // platform is what the file of one platform reads from and complains to.
 type platform struct {
 	env      func(string) string
@@ -194,12 +212,9 @@ func (p *platform) first(names ...string) (value, name string) {
 func Detect(ctx context.Context, in Input) (Facts, []string) {
 	p := &platform{env: in.Getenv, open: in.Open}
 	facts := Facts{Provider: ProviderNone}
-	for _, known := range providers {
-		if known.marks(p.env) {
-			facts = known.facts(p)
-			facts.Provider = known.name
-			break
-		}
+	if known, ok := providerOf(p.env); ok {
+		facts = known.facts(p)
+		facts.Provider = known.name
 	}
 	p.refuseBadNames(&facts)
 	facts.settleTag()

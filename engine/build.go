@@ -46,6 +46,9 @@ type Request struct {
 type Progress struct {
 	Mode string
 	Out  io.Writer
+	// Quiet is how long nothing may be printed before a line says what runs,
+	// for CIs that end what is silent; 0 for ever.
+	Quiet time.Duration
 }
 
 // Build is a build in progress or just ended, whose results the engine still

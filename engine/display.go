@@ -13,18 +13,24 @@ import (
 
 // display shows a build as docker build does, with BuildKit's own renderer.
 type display struct {
-	mu     sync.Mutex
-	stream chan *bkclient.SolveStatus
-	done   chan struct{}
-	closed bool
+	heartbeat *heartbeat // nil for none
+	mu        sync.Mutex
+	stream    chan *bkclient.SolveStatus
+	done      chan struct{}
+	closed    bool
 }
 
 func newDisplay(p Progress) (*display, error) {
+	d := &display{stream: make(chan *bkclient.SolveStatus), done: make(chan struct{})}
+	if p.Quiet > 0 {
+		d.heartbeat = newHeartbeat(p.Out, p.Quiet)
+		p.Out = d.heartbeat
+	}
 	renderer, err := progressui.NewDisplay(p.Out, progressui.DisplayMode(p.Mode))
 	if err != nil {
+		d.heartbeat.stop()
 		return nil, fmt.Errorf("show progress: %w", err)
 	}
-	d := &display{stream: make(chan *bkclient.SolveStatus), done: make(chan struct{})}
 	go func() {
 		defer close(d.done)
 		// The display ends with its stream, not with the build's context: the
@@ -35,6 +41,7 @@ func newDisplay(p Progress) (*display, error) {
 }
 
 func (d *display) show(status *bkclient.SolveStatus) {
+	d.heartbeat.observe(status)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.closed {
@@ -74,4 +81,5 @@ func (d *display) close() {
 	}
 	d.mu.Unlock()
 	<-d.done
+	d.heartbeat.stop()
 }

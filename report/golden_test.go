@@ -274,6 +274,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden(t, s.name+".txt", table.String())
+			golden(t, s.name+".md", build(t, s.name).Markdown())
 			if err := build(t, s.name).Write(&text); err != nil {
 				t.Fatal(err)
 			}

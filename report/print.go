@@ -156,15 +156,15 @@ func (p *printer) notes(r Report) {
 	}
 	p.lines(yellow, warnings)
 	p.lines(plain, skips)
-	p.lines(yellow, losses(r.Stages))
+	p.lines(yellow, r.Losses())
 }
 
-// losses are the saves that went wrong. A registry that refuses one mostly
-// refuses all: those of one reason share a line.
-func losses(stages []Stage) []string {
+// Losses tell of the saves that went wrong, for people. A registry that
+// refuses one mostly refuses all: those of one reason share a line.
+func (r Report) Losses() []string {
 	var reasons []string
 	tags := map[string][]string{} // by reason
-	for _, stage := range stages {
+	for _, stage := range r.Stages {
 		for _, s := range stage.Saved {
 			if s.Error == "" {
 				continue

@@ -168,6 +168,36 @@ func TestFprintIsHarmless(t *testing.T) {
 	})
 }
 
+// Outside of code spans a summary holds only what this package wrote.
+func TestMarkdownIsHarmless(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		r := reports().Draw(t, "report")
+		text := r.Markdown()
+		for line := range strings.Lines(text) {
+			line = strings.TrimSuffix(line, "\n")
+			if strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Fatalf("control characters: %q", line)
+			}
+			parts := strings.Split(line, "`")
+			if len(parts)%2 == 0 {
+				t.Fatalf("a code span without end: %q", line)
+			}
+			for i := 0; i < len(parts); i += 2 {
+				if strings.ContainsAny(parts[i], "<>[]@\\$&") {
+					t.Fatalf("formatted by others: %q", line)
+				}
+			}
+			if strings.HasPrefix(line, "|") && strings.Count(line, "|") != 7 {
+				t.Fatalf("a cell too many: %q", line)
+			}
+		}
+		if len(text) > 1<<20 {
+			t.Fatalf("%d bytes", len(text))
+		}
+	})
+}
+
 func TestShorten(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

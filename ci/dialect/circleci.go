@@ -19,6 +19,9 @@ func (c circleci) Summary(markdown string) error {
 	if c.artifacts == "" {
 		return nil
 	}
+	if err := os.MkdirAll(c.artifacts, 0o755); err != nil {
+		return fmt.Errorf("write summary: %w", err)
+	}
 	if err := os.WriteFile(filepath.Join(c.artifacts, "summary.md"), []byte(markdown), 0o644); err != nil {
 		return fmt.Errorf("write summary: %w", err)
 	}

@@ -54,7 +54,7 @@ type Options struct {
 	// Getenv reads the environment. Required.
 	Getenv func(name string) string
 	// Artifacts is a directory that the job keeps, for platforms which have no
-	// summaries; "" for none.
+	// summaries; it is made when it is needed. "" for none.
 	Artifacts string
 }
 

@@ -140,6 +140,9 @@ func TestSummaries(t *testing.T) {
 func TestPlatformWithoutItsFiles(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "missing", "file")
+	if err := os.WriteFile(filepath.Dir(missing), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct{ provider, path string }{
 		{"github", ""}, {"github", missing}, {"azure", missing}, {"circleci", missing},
 	} {

@@ -62,6 +62,8 @@ func (e *dockerfileError) hint() string {
 // of errors into words and statuses.
 func (s surroundings) fail(err error) int {
 	message, hint, status := explain(err)
+	s.platform.endGroup()
+	s.platform.annotateError(err, message)
 	writeError(s.stderr, message, hint)
 	return status
 }

@@ -239,7 +239,7 @@ func request(s surroundings, o *options, p *prepared, view cache.View) engine.Re
 	r := engine.Request{
 		Options: o.build, File: p.file, Stages: p.stages, Target: p.target,
 		StageImages: view.StageImages, Staging: p.plan.Repository.String(), KeepGoing: o.keepGoing,
-		Progress: engine.Progress{Mode: o.progress, Out: s.stderr},
+		Progress: engine.Progress{Mode: o.progress, Out: s.stderr, Quiet: s.heartbeat(o)},
 	}
 	switch {
 	case view.Ref != "":

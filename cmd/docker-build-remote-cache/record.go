@@ -2,34 +2,36 @@ package main
 
 import (
 	"context"
+	"errors"
+	"os"
 	"slices"
 	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci/dialect"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/report"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/term"
-	"os"
 )
 
-// recorder gathers the report while the run goes on.
+// recorder gathers the report while the run goes on, and tells the platform.
 type recorder struct {
-	prepared *prepared
-	started  time.Time
-	report   report.Report
-	from     map[int]string // the caches of cached steps, by line
+	platform   *platform
+	prepared   *prepared
+	dockerfile string
+	started    time.Time
+	report     report.Report
+	from       map[int]string // the caches of cached steps, by line
 }
 
-func newRecorder(o *options, p *prepared) *recorder {
-	r := &recorder{prepared: p, started: time.Now()}
+func newRecorder(on *platform, o *options, p *prepared) *recorder {
+	on.group("build " + p.plan.Image.String())
+	r := &recorder{platform: on, prepared: p, dockerfile: o.build.Dockerfile, started: time.Now()}
 	r.report = report.Report{
 		Version: version(), Image: p.plan.Image.String(),
 		Branch: p.plan.Branch.Name, DefaultBranch: p.plan.Default.Name,
 		Trust: string(p.plan.Origin.Trust), TrustReason: p.plan.Origin.Reason,
-	}
-	for _, skip := range p.plan.Skips {
-		r.report.Skips = append(r.report.Skips, report.Skip{What: skip.What, Reason: skip.Reason})
 	}
 	return r
 }
@@ -42,6 +44,9 @@ func (r *recorder) phase(name string, started time.Time) {
 
 func (r *recorder) lookedUp(f cache.Found, v cache.View, started time.Time) {
 	r.phase("lookup", started)
+	for _, skip := range r.prepared.plan.Skips {
+		r.report.Skips = append(r.report.Skips, report.Skip{What: skip.What, Reason: skip.Reason})
+	}
 	r.report.Warnings = append(append(r.report.Warnings, f.Warnings...), v.Warnings...)
 	for _, l := range v.Lineages {
 		r.report.Lineages = append(r.report.Lineages, report.Lineage{
@@ -62,6 +67,13 @@ func (r *recorder) built(outcome engine.Outcome, started time.Time) {
 	r.report.Result.Status = report.Status(outcome.Result)
 	if outcome.Err != nil {
 		r.report.Result.Error = outcome.Err.Error()
+	}
+	r.platform.endGroup()
+	switch outcome.Result {
+	case engine.BuildFailed:
+		r.platform.annotate(dialect.Error, r.dockerfile, outcome.Line, outcome.Err.Error())
+	case engine.OK:
+		r.platform.group("push the image and save the cache")
 	}
 }
 
@@ -105,6 +117,7 @@ func (r *recorder) attribute(ctx context.Context, b engine.Build, v cache.View) 
 
 func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, started time.Time) {
 	r.phase("save", started)
+	r.platform.endGroup()
 	r.report.Warnings = append(r.report.Warnings, k.saver.Warnings()...)
 	held := k.saver.Held()
 	r.report.Seconds = time.Since(r.started).Seconds()
@@ -139,20 +152,25 @@ func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, st
 	}
 }
 
-// write prints the table for people and writes the file for machines.
+// write prints the table for people, writes the file for machines, and tells
+// the platform.
 func (r *recorder) write(s surroundings, o *options) error {
 	if !o.quiet {
 		width, color := 0, false
-		if f, ok := s.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-			width, _, _ = term.GetSize(int(f.Fd()))
+		if isTerminal(s.stderr) {
+			width, _, _ = term.GetSize(int(s.stderr.(*os.File).Fd()))
 			color = s.getenv("NO_COLOR") == ""
 		}
 		if err := report.Fprint(s.stderr, r.report, report.Options{Width: width, Color: color}); err != nil {
 			return err
 		}
 	}
-	if o.report == "" {
-		return nil
+	file, err := o.report, error(nil)
+	if file == "" {
+		file, err = r.platform.reportFile()
 	}
-	return r.report.WriteFile(o.report)
+	if file != "" {
+		err = r.report.WriteFile(file)
+	}
+	return errors.Join(err, r.platform.tell(r.report, file))
 }

@@ -20,6 +20,7 @@ type surroundings struct {
 	stdin     io.Reader
 	stdout    io.Writer
 	stderr    io.Writer
+	platform  *platform
 }
 
 func (s surroundings) getenv(name string) string {
@@ -35,6 +36,7 @@ func (s surroundings) talk(format string, args ...any) {
 
 // run is the whole program; it returns the exit status.
 func run(ctx context.Context, s surroundings) int {
+	s = s.onPlatform()
 	if len(s.args) > 0 && s.args[0] == saveVerb {
 		return save(ctx, s)
 	}
@@ -67,7 +69,8 @@ func run(ctx context.Context, s surroundings) int {
 
 // build runs the plan: connect and look up, build, deliver, save, report.
 func build(ctx context.Context, s surroundings, o *options, p *prepared, selection engine.Selection, st *state) int {
-	r := newRecorder(o, p)
+	s.maskSecrets(o.build.Secrets)
+	r := newRecorder(s.platform, o, p)
 	trap, release := outliving(ctx, grace(o, p.facts.Provider))
 	defer release()
 	e, err := engine.Connect(ctx, selection)
@@ -82,7 +85,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	client := registry.NewClient(s.registryOptions())
 
 	started := time.Now()
-	found := cache.Look(ctx, client, p.plan)
+	found := s.look(ctx, client, p)
 	view := cache.Compose(ctx, client, p.plan, found)
 	r.lookedUp(found, view, started)
 	s.tellLookup(p, found, view)
@@ -118,7 +121,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 
 	b.Close() // ends the progress before the report is printed
 	if err := r.write(s, o); err != nil {
-		s.talk("write --report: %v", err)
+		s.talk("warning: %v", err)
 	}
 	return s.exitStatus(ctx, outcome, deliverErr)
 }
@@ -154,7 +157,7 @@ func deliver(ctx context.Context, s surroundings, o *options, p *prepared, b eng
 	if outcome.Result != engine.OK {
 		return engine.Delivered{}, nil
 	}
-	d := engine.Delivery{Names: p.names(), Push: o.push, Outputs: o.build.Outputs, CacheTo: o.build.CacheTo, Stdout: s.stdout}
+	d := engine.Delivery{Names: p.names(), Push: p.plan.Push, Outputs: o.build.Outputs, CacheTo: o.build.CacheTo, Stdout: s.stdout}
 	delivered, err := b.Deliver(ctx, d)
 	if err != nil {
 		return delivered, err

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
 )
 
 // origin is whose code is built: what --cache-trust says, else the CI.
@@ -26,4 +31,22 @@ func (p *prepared) distrust(o *options) {
 	}
 	o.build.CacheTo = nil
 	p.plan.Skips = append(p.plan.Skips, cache.Skip{What: "--cache-to", Reason: p.plan.ReadOnly})
+}
+
+// look looks the caches up, and asks meanwhile whether any may be written: a
+// laptop with read rights is told so once, and before it has exported
+// gigabytes. An answer that is no answer is left to the saving.
+func (s surroundings) look(ctx context.Context, client *registry.Client, p *prepared) cache.Found {
+	answer := make(chan error, 1)
+	if p.plan.Writes() {
+		go func() { answer <- client.CanPush(ctx, p.plan.Repository) }()
+	} else {
+		answer <- nil
+	}
+	found := cache.Look(ctx, client, p.plan)
+	if err := <-answer; errors.Is(err, registry.ErrUnauthorized) {
+		p.plan = p.plan.MakeReadOnly(fmt.Sprintf("no right to write to %s: cache is read-only", p.plan.Repository))
+		s.talk("warning: %s may be read but not written: no cache is saved; %s", p.plan.Repository, registryHint(err))
+	}
+	return found
 }
