@@ -8,6 +8,11 @@ func (e *Engine) Check(o Options) error {
 	if !e.BuildKit {
 		return nil
 	}
+	if !e.RegistryCache && e.docker != nil {
+		if err := checkInlineOptions(o, e.Name); err != nil {
+			return err
+		}
+	}
 	if _, err := frontendAttributes(o, e.docker != nil); err != nil {
 		return err
 	}
