@@ -6,7 +6,7 @@ import "strings"
 // options ask: an *UnsupportedError if not. Nothing is silently left out.
 func (e *Engine) Check(o Options) error {
 	if !e.BuildKit {
-		return nil
+		return checkClassicOptions(o, e.Name)
 	}
 	if !e.RegistryCache && e.docker != nil {
 		if err := checkInlineOptions(o, e.Name); err != nil {

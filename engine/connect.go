@@ -184,6 +184,8 @@ func (e *Engine) Close() error {
 // until the build is closed.
 func (e *Engine) Start(ctx context.Context, r Request) (Build, error) {
 	switch {
+	case !e.BuildKit:
+		return started(e.startClassic(ctx, r))
 	case !e.RegistryCache && e.docker != nil:
 		return started(e.startInline(ctx, r))
 	default:
