@@ -32,8 +32,9 @@ type Request struct {
 	// StageImages are the references, by stage, of earlier images that hold
 	// the cache themselves: for engines that import nothing else.
 	StageImages map[int][]string
-	// Staging is the repository in which engines that push by tag alone may
-	// use tags of their own; see Build.PushStage.
+	// Staging tells builds of one repository apart that may run at once (a
+	// branch, say): engines that push by tag alone use a tag of their own for
+	// each stage, which two builds should not share. See Build.PushStage.
 	Staging string
 	// KeepGoing lets other stages finish after one has failed.
 	KeepGoing bool
@@ -69,6 +70,11 @@ type Build interface {
 	// PushStage uploads the image of a completed stage to a repository,
 	// untagged where the engine can, and returns its descriptor.
 	PushStage(ctx context.Context, stage int, repository string) (ocispec.Descriptor, error)
+	// PushPartial uploads what is complete of a stage that is not, up to the
+	// step before the first incomplete one, as an image that carries its
+	// cache. ErrNothingComplete when that is nothing; ErrSeparateCache from
+	// engines whose images carry none.
+	PushPartial(ctx context.Context, stage int, repository string) (ocispec.Descriptor, error)
 	// Deliver gives the finished image its names and destinations.
 	Deliver(ctx context.Context, d Delivery) (Delivered, error)
 	// Close lets go of the build. It stops what still runs.
@@ -98,6 +104,7 @@ var (
 	ErrNothingComplete = errors.New("no step is complete")
 	ErrNoSeparateCache = errors.New("the engine exports no separate cache")
 	ErrLost            = errors.New("the engine no longer holds what was completed")
+	ErrSeparateCache   = errors.New("the engine's images carry no cache")
 )
 
 // Result is how a build ended.

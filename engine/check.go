@@ -6,7 +6,12 @@ import "strings"
 // options ask: an *UnsupportedError if not. Nothing is silently left out.
 func (e *Engine) Check(o Options) error {
 	if !e.BuildKit {
-		return nil
+		return checkClassicOptions(o, e.Name)
+	}
+	if !e.RegistryCache && e.docker != nil {
+		if err := checkInlineOptions(o, e.Name); err != nil {
+			return err
+		}
 	}
 	if _, err := frontendAttributes(o, e.docker != nil); err != nil {
 		return err

@@ -183,7 +183,22 @@ func (e *Engine) Close() error {
 // Start begins a build. Ending ctx cancels it; what was completed is kept
 // until the build is closed.
 func (e *Engine) Start(ctx context.Context, r Request) (Build, error) {
-	return e.startSolve(ctx, r)
+	switch {
+	case !e.BuildKit:
+		return started(e.startClassic(ctx, r))
+	case !e.RegistryCache && e.docker != nil:
+		return started(e.startInline(ctx, r))
+	default:
+		return started(e.startSolve(ctx, r))
+	}
+}
+
+// started keeps a nil build a nil interface.
+func started[B Build](b B, err error) (Build, error) {
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // builderInUse is the builder that docker buildx use has chosen, "" for none:

@@ -109,6 +109,11 @@ func (b *solveBuild) PushStage(ctx context.Context, stage int, repository string
 	return imageDescriptor(response)
 }
 
+// PushPartial implements Build: ExportCache has what is complete.
+func (b *solveBuild) PushPartial(context.Context, int, string) (ocispec.Descriptor, error) {
+	return ocispec.Descriptor{}, ErrSeparateCache
+}
+
 // Deliver implements Build.
 func (b *solveBuild) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 	var opt bkclient.SolveOpt
