@@ -19,6 +19,10 @@ demo: ## build an example cold, then from its cache on an emptied engine
 test: ## run all tests, on the engines and the registry of the testbed
 	scripts/test
 
+.PHONY: soak
+soak: ## run the tests of rescue and kill for every step and many moments
+	SOAK=1 scripts/test -count=1 -v -run 'Rescue|Kill' ./e2e
+
 .PHONY: check
 check: ## run formatters, linters and vulnerability checks
 	scripts/check

@@ -125,6 +125,10 @@ func NewPlan(r Request) Plan {
 			p.Owners = append(p.Owners, OwnerLevel{level.name, Owner{Branch: level.branch, Scope: r.Scope}})
 		}
 	}
+	if r.Branch.Name == "" {
+		// What a failed build of an unknown branch completed is found only so.
+		p.Owners = append(p.Owners, OwnerLevel{LevelUnprefixed, p.Owner()})
+	}
 	for _, index := range r.Stages {
 		stage := r.File.Stages[index]
 		plan := StagePlan{Index: index, Name: stage.Target(), Lines: stage.Lines}

@@ -12,23 +12,23 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// promotion moves the tag of an owner's export to what this build exported. A
-// registry knows no compare-and-swap, and another build of the same branch may
-// end at the same time: what stands at the tag is asked for right before it
-// is moved and right after. What another build has put there since this one
-// looked up its caches is not replaced but united with.
+// promotion moves a tag of an owner to what this build exported. A registry
+// knows no compare-and-swap, and another build of the same branch may end at
+// the same time: what stands at the tag is asked for right before it is moved
+// and right after. What another build has put there is not replaced but united
+// with.
 type promotion struct {
 	rw   ReadWriter
 	repo registry.Repository
 	tag  string
-	// replaceable is what this build knew when it began: the next export
-	// holds what of it is still in use.
+	// replaceable is what need not be united with, "" for nothing: of a
+	// complete export, what this build knew when it began, for the next
+	// export holds what of it is still in use.
 	replaceable digest.Digest
 }
 
-func newPromotion(rw ReadWriter, p Plan, f Found) *promotion {
-	tag := p.Owner().CacheExportTag()
-	return &promotion{rw: rw, repo: p.Repository, tag: tag, replaceable: f.Tags[tag].Root.Digest}
+func newPromotion(rw ReadWriter, repo registry.Repository, tag string, replaceable digest.Digest) *promotion {
+	return &promotion{rw: rw, repo: repo, tag: tag, replaceable: replaceable}
 }
 
 // promotions is how often the tag is moved at most: others may move it too.

@@ -115,11 +115,12 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 		return nil
 	}
 	s.saved = nil
+	complete := s.plan.Owner().CacheExportTag()
+	tag := newPromotion(s.w, s.plan.Repository, complete, s.found.Tags[complete].Root.Digest)
 	exported := s.plan.Repository.Tagged(s.plan.Owner().PartialTag())
 	if c.Success {
-		exported = s.plan.Repository.Tagged(s.plan.Owner().CacheExportTag())
+		exported = s.plan.Repository.Tagged(complete)
 	}
-	tag := newPromotion(s.w, s.plan, s.found)
 	exportErr := s.exportAll(ctx, c, tag)
 	s.pushed = c.Pushed
 	group := errgroup.Group{}
@@ -343,7 +344,11 @@ func (s *Saver) supersedePartial(ctx context.Context) {
 	if s.cache == nil || s.partial == nil && (!exists || held.Root.Digest == s.cache.Digest) {
 		return
 	}
-	if err := s.move(ctx, tag, s.cache.Digest); err != nil {
+	raw, root, err := s.w.Manifest(ctx, s.plan.Repository, s.cache.Digest.String())
+	if err == nil {
+		_, err = s.w.PutManifest(ctx, s.plan.Repository, tag, raw, root.MediaType)
+	}
+	if err != nil {
 		s.tell(Saved{Ref: s.plan.Repository.Tagged(tag), Err: err})
 	}
 }
