@@ -23,7 +23,7 @@ COPY --from=builder /out /out
 `
 
 // request is what the article builds on a feature branch; edit changes it.
-func request(t *testing.T, dockerfile string, edit func(*Request)) Request {
+func request(t testing.TB, dockerfile string, edit func(*Request)) Request {
 	t.Helper()
 	file, err := stages.Parse([]byte(dockerfile), stages.Options{})
 	if err != nil {

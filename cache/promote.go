@@ -108,8 +108,8 @@ func (p *promotion) unite(ctx context.Context, ours, theirs digest.Digest) (unit
 	return united{merged.Digest, merged.Manifest}, err
 }
 
-// endTogether sees to it, when the rest is written, that builds which end at
-// the same time have lost nothing of this one's.
+// endTogether sees to it, before the rest is written and after, that builds
+// which end at the same time lose nothing of each other's.
 func (s *Saver) endTogether(ctx context.Context, tag *promotion) {
 	if s.cache != nil {
 		if _, err := tag.promote(ctx, *s.cache); err != nil {
@@ -117,6 +117,6 @@ func (s *Saver) endTogether(ctx context.Context, tag *promotion) {
 		}
 	}
 	if err := announceScope(ctx, s.w, s.plan, s.found); err != nil {
-		s.tell(Saved{Ref: s.plan.Repository.Tagged(s.plan.Owner().ScopesTag()), Err: err})
+		s.warn("other scopes will not find this one's cache: %v", err)
 	}
 }

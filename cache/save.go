@@ -172,6 +172,9 @@ func (s *Saver) exportAll(ctx context.Context, c Completed, tag *promotion) erro
 	s.cache = &desc
 	if err == nil {
 		s.hold(c, nil)
+		if err := announceScope(ctx, s.w, s.plan, s.found); err != nil {
+			s.warn("other scopes will not find this one's cache: %v", err)
+		}
 	}
 	return err
 }

@@ -44,7 +44,8 @@ type View struct {
 // Empty tells whether there is nothing to import.
 func (v View) Empty() bool { return v.Ref == "" && v.Served == nil }
 
-// Of lists the lineages of a stage, the most specific first.
+// Of lists the lineages of a stage, the most specific first; without a stage,
+// those of whole builds that no stage's tag refers to.
 func (v View) Of(stage string) []Lineage {
 	var of []Lineage
 	for _, l := range v.Lineages {
@@ -78,20 +79,30 @@ func Compose(ctx context.Context, rw ReadWriter, p Plan, f Found) View {
 		}
 		return c.view
 	}
+	c.name(f, sources)
+	return c.view
+}
+
+// name lists what the view is made of: for each stage its tags, and of the
+// caches of whole builds those that no stage's tag refers to. A second tag of
+// one cache says nothing new.
+func (c *composer) name(f Found, sources []*source) {
 	type told struct {
 		stage  string
 		source *source
 	}
 	seen := map[told]bool{}
-	for _, l := range f.Lineages {
-		i := slices.IndexFunc(sources, func(s *source) bool { return s.of(l) })
-		if i < 0 || seen[told{l.Slot.Stage, sources[i]}] {
-			continue // a second tag of one cache says nothing new
+	named := map[*source]bool{}
+	for _, l := range f.Lineages { // those of stages come first
+		for _, s := range sources {
+			if !s.of(l) || seen[told{l.Slot.Stage, s}] || l.Slot.Stage == "" && named[s] {
+				continue
+			}
+			seen[told{l.Slot.Stage, s}], named[s] = true, true
+			c.view.Lineages = append(c.view.Lineages, l)
+			break
 		}
-		seen[told{l.Slot.Stage, sources[i]}] = true
-		c.view.Lineages = append(c.view.Lineages, l)
 	}
-	return c.view
 }
 
 type composer struct {

@@ -22,23 +22,38 @@ func (s surroundings) tellLookup(p *prepared, f cache.Found, v cache.View) {
 	for _, warning := range append(append([]string{}, f.Warnings...), v.Warnings...) {
 		s.talk("warning: %s", warning)
 	}
-	if v.Ref == "" && len(f.Warnings) > 0 {
+	if v.Empty() && len(f.Warnings) > 0 {
 		return // whether there is a cache is not known
 	}
+	shared := v.Of("")
 	for _, stage := range p.plan.Stages {
 		of := v.Of(stage.Name)
 		switch {
 		case len(stage.Reads) == 0:
-		case len(of) == 0:
+		case len(of) > 0:
+			s.talk("%s: cache from %s", stage.Name, tagsOf(of))
+		case len(shared) == 0:
 			s.talk("%s: no cache yet", stage.Name)
-		default:
-			var from []string
-			for _, l := range of {
-				from = append(from, fmt.Sprintf("%s (%s)", l.Ref.Tag, l.Level))
-			}
-			s.talk("%s: cache from %s", stage.Name, strings.Join(from, ", "))
 		}
 	}
+	if len(shared) > 0 {
+		s.talk("all stages: cache from %s", tagsOf(shared))
+	}
+	if v.Served != nil {
+		s.talk("the merged cache is served by this process, for it cannot be written to %s", p.plan.Repository)
+	}
+}
+
+func tagsOf(lineages []cache.Lineage) string {
+	var tags []string
+	for _, l := range lineages {
+		tag := l.Ref.Tag
+		if l.Level == cache.LevelGiven {
+			tag = l.Ref.String() // may be anywhere
+		}
+		tags = append(tags, fmt.Sprintf("%s (%s)", tag, l.Level))
+	}
+	return strings.Join(tags, ", ")
 }
 
 // tellFailure shows why the build failed, as docker build does.
