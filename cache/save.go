@@ -108,10 +108,16 @@ func NewSaver(w ReadWriter, b Exporter, p Plan, f Found, version string) *Saver 
 
 // Save writes what the build completed: the cache of every completed step,
 // the images of whole stages, and last the tags that refer to both. A stage
-// that was merely imported is not written again. Errors are told, one by one;
+// that was merely imported is written only where it is not kept yet. Errors are told, one by one;
 // none of them is an error of the build.
 func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
-	if !s.writes(c) || !slices.ContainsFunc(c.Stages, CompletedStage.isNew) {
+	due := map[int][]Slot{}
+	for _, stage := range c.Stages {
+		if slots := s.due(c, stage); len(slots) > 0 {
+			due[stage.Index] = slots
+		}
+	}
+	if len(due) == 0 && !slices.ContainsFunc(c.Stages, CompletedStage.isNew) || !s.writes(c) {
 		return nil
 	}
 	s.saved = nil
@@ -128,11 +134,11 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 	for _, stage := range c.Stages {
 		plan := s.plan.stage(stage.Index)
 		switch {
-		case !stage.isNew() || len(plan.Writes) == 0:
+		case len(due[stage.Index]) == 0:
 		case exportErr != nil:
 			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: !stage.Whole, Err: exportErr})
 		case stage.Whole:
-			group.Go(func() error { s.stage(ctx, plan); return nil })
+			group.Go(func() error { s.stage(ctx, plan, due[stage.Index]); return nil })
 		case s.cache != nil:
 			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: true})
 		}
@@ -217,10 +223,27 @@ func (s *Saver) tell(saved Saved) {
 	s.saved = append(s.saved, saved)
 }
 
-// stage writes the entry of one whole stage to its slots, the branch's first.
-func (s *Saver) stage(ctx context.Context, plan StagePlan) {
+// due are the slots of a stage that are to be written, the branch's first: all
+// of them if steps of it ran. What a successful build merely imported goes to
+// those that keep no cache of their own yet, as a new branch's do: the caches
+// it came from are others' to move on.
+func (s *Saver) due(c Completed, stage CompletedStage) []Slot {
+	writes := s.plan.stage(stage.Index).Writes
+	switch {
+	case stage.isNew():
+		return writes
+	case !c.Success:
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(writes), func(slot Slot) bool {
+		return slices.ContainsFunc(s.plan.Tags(slot), func(tag string) bool { return s.found.Tags[tag].keeps(slot) })
+	})
+}
+
+// stage writes the entry of one whole stage to slots.
+func (s *Saver) stage(ctx context.Context, plan StagePlan, slots []Slot) {
 	entry, err := s.entry(ctx, plan)
-	for _, slot := range plan.Writes {
+	for _, slot := range slots {
 		saved := Saved{Stage: plan.Name, Ref: s.plan.Repository.Tagged(s.plan.Tags(slot)[0]), Err: err}
 		if err == nil {
 			saved.Ref, saved.Note, saved.Err = s.put(ctx, slot, entry)

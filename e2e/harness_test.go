@@ -288,3 +288,20 @@ func (k *talk) wrote(text string) <-chan struct{} {
 	}
 	return found
 }
+
+// tool runs another command, as one would in the shell of the testbed, and
+// returns what it prints.
+func tool(t *testing.T, r *runner, variable string, args ...string) string {
+	t.Helper()
+	// env looks the command up in the testbed's PATH, which is not that of
+	// this process.
+	cmd := exec.CommandContext(t.Context(), "/usr/bin/env", append([]string{variable}, args...)...)
+	cmd.Dir, cmd.Env = r.dir, r.env.Environ()
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return string(out)
+}

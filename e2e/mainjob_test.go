@@ -25,6 +25,9 @@ COPY --from=builder /app /app
 CMD ["cat", "/app"]
 `
 
+// nothingRan are the project's steps where all of them were cached.
+const nothingRan = "tools=c builder=ccccc test=c 3=c"
+
 func writeProject(t *testing.T, r *runner) {
 	t.Helper()
 	r.write(t, "Dockerfile", project)
@@ -38,7 +41,6 @@ func TestMainJob(t *testing.T) {
 	t.Parallel()
 	onEveryEngine(t, func(t *testing.T, r *runner) {
 		writeProject(t, r)
-		const nothingRan = "tools=c builder=ccccc test=c 3=c"
 		master, branch := r.on("master"), r.on("feat/x")
 
 		cold := master.run(t, 0, r.image("1"))
@@ -60,6 +62,7 @@ func TestMainJob(t *testing.T) {
 		first := branch.run(t, 0, r.image("3"))
 		first.wantSteps(t, nothingRan)
 		first.wantImported(t, "tools=default builder=default test=default 3=default")
+		first.wantSaved(t, "feat-x-tools feat-x-builder feat-x-test feat-x")
 
 		r.write(t, "main.txt", "main, changed\n")
 		r.engine.Fresh(t)
@@ -71,6 +74,24 @@ func TestMainJob(t *testing.T) {
 		other.wantSteps(t, nothingRan)
 		other.wantImported(t, "tools=unprefixed builder=unprefixed test=unprefixed 3=unprefixed")
 	})
+}
+
+// A branch keeps what its first build found elsewhere, since others move on.
+func TestNewBranchKeepsWhatItFound(t *testing.T) {
+	r := onBuildKit(t)
+	writeProject(t, r)
+	r.on("feat/x").run(t, 0, r.image("1"))
+
+	r.engine.Fresh(t)
+	r.on("feat/y").run(t, 0, r.image("1")).wantSteps(t, nothingRan)
+
+	r.engine.Fresh(t)
+	r.write(t, "main.txt", "main, changed\n")
+	r.on("feat/x").run(t, 0, r.image("1"))
+
+	r.engine.Fresh(t)
+	r.write(t, "main.txt", "main\n")
+	r.on("feat/y").run(t, 0, r.image("1")).wantSteps(t, nothingRan)
 }
 
 // What completed before a failure is there for the next run, and the image is

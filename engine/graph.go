@@ -28,6 +28,7 @@ type graph struct {
 	definition *pb.Definition
 	ops        map[digest.Digest]*pb.Op
 	raw        map[digest.Digest][]byte
+	users      map[digest.Digest][]digest.Digest
 	order      []digest.Digest // inputs before their users, as marshalled
 	root       edge
 }
@@ -50,7 +51,9 @@ func graphOf(ctx context.Context, ref client.Reference) (*graph, error) {
 }
 
 func newGraph(definition *pb.Definition) (*graph, error) {
-	g := &graph{definition: definition, ops: map[digest.Digest]*pb.Op{}, raw: map[digest.Digest][]byte{}}
+	g := &graph{
+		definition: definition, ops: map[digest.Digest]*pb.Op{}, raw: map[digest.Digest][]byte{}, users: map[digest.Digest][]digest.Digest{},
+	}
 	for _, raw := range g.definition.Def {
 		var op pb.Op
 		if err := op.UnmarshalVT(raw); err != nil {
@@ -64,6 +67,9 @@ func newGraph(definition *pb.Definition) (*graph, error) {
 		}
 		vertex := digest.FromBytes(raw)
 		g.ops[vertex], g.raw[vertex] = &op, raw
+		for _, in := range op.Inputs {
+			g.users[digest.Digest(in.Digest)] = append(g.users[digest.Digest(in.Digest)], vertex)
+		}
 		g.order = append(g.order, vertex)
 	}
 	return g, nil

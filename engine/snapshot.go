@@ -39,6 +39,7 @@ type EdgeSnapshot struct {
 type VertexSnapshot struct {
 	Digest    digest.Digest `json:"digest"`
 	Cached    bool          `json:"cached,omitempty"`
+	Inferred  bool          `json:"inferred,omitempty"`
 	Completed bool          `json:"completed,omitempty"`
 	Error     string        `json:"error,omitempty"`
 	Worked    time.Duration `json:"worked,omitempty"`

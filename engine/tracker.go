@@ -24,6 +24,7 @@ type tracker struct {
 
 type vertexState struct {
 	cached    bool // sticky: a hit whose layer is pulled later reports false again
+	inferred  bool // a hit only if something that needs it has a result
 	completed bool // sticky, and without error
 	running   bool
 	err       string
@@ -53,6 +54,10 @@ func (t *tracker) observe(status *bkclient.SolveStatus) {
 			state = &vertexState{}
 			t.vertices[v.Digest] = state
 		}
+		if inferredHit(v) {
+			state.inferred = true
+			continue
+		}
 		state.cached = state.cached || v.Cached
 		state.running = v.Started != nil && v.Completed == nil && !v.Cached
 		if v.Completed != nil && v.Error == "" {
@@ -69,6 +74,14 @@ func (t *tracker) observe(status *bkclient.SolveStatus) {
 	}
 	close(t.changed)
 	t.changed = make(chan struct{})
+}
+
+// inferredHit tells whether BuildKit never looked at a vertex: when the first
+// user of a vertex starts, it calls the vertex a hit that took no time
+// (moby/buildkit solver/progress.go). A user that fails or is cancelled before
+// it begins "starts" too.
+func inferredHit(v *bkclient.Vertex) bool {
+	return v.Cached && v.Started != nil && v.Completed != nil && v.Started.Equal(*v.Completed)
 }
 
 // wait returns a channel that is closed at the next change.
@@ -89,10 +102,34 @@ func (t *tracker) running(vertex digest.Digest) bool {
 func (t *tracker) completed(g *graph, vertex digest.Digest) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if state := t.vertices[vertex]; state != nil && state.completed {
-		return true
+	return t.hasResult(g, vertex) || t.passedOver(g, vertex)
+}
+
+func (t *tracker) hasResult(g *graph, vertex digest.Digest) bool {
+	state := t.vertices[vertex]
+	return state != nil && state.completed || t.completedNames[g.name(vertex)]
+}
+
+// passedOver tells whether a vertex was not looked at because something that
+// needs it has a result.
+func (t *tracker) passedOver(g *graph, vertex digest.Digest) bool {
+	if state := t.vertices[vertex]; state == nil || !state.inferred {
+		return false
 	}
-	return t.completedNames[g.name(vertex)]
+	seen := map[digest.Digest]bool{}
+	pending := slices.Clone(g.users[vertex])
+	for len(pending) > 0 {
+		user := pending[len(pending)-1]
+		pending = pending[:len(pending)-1]
+		if seen[user] {
+			continue
+		}
+		if seen[user] = true; t.hasResult(g, user) {
+			return true
+		}
+		pending = append(pending, g.users[user]...)
+	}
+	return false
 }
 
 // status is what became of a vertex of g and how long it worked. ended says
@@ -113,6 +150,8 @@ func (t *tracker) status(g *graph, vertex digest.Digest, ended bool) (Status, ti
 		return Ran, state.worked
 	case t.completedNames[g.name(vertex)]:
 		return Ran, state.worked
+	case t.passedOver(g, vertex):
+		return Cached, 0
 	case canceledError(state.err), state.running && ended:
 		return Canceled, state.worked
 	case state.err != "":
@@ -130,7 +169,7 @@ func (t *tracker) snapshot() ([]VertexSnapshot, []string) {
 	for _, vertex := range slices.Sorted(maps.Keys(t.vertices)) {
 		state := t.vertices[vertex]
 		vertices = append(vertices, VertexSnapshot{
-			Digest: vertex, Cached: state.cached, Completed: state.completed, Error: state.err, Worked: state.worked,
+			Digest: vertex, Cached: state.cached, Inferred: state.inferred, Completed: state.completed, Error: state.err, Worked: state.worked,
 		})
 	}
 	return vertices, slices.Sorted(maps.Keys(t.completedNames))
@@ -138,7 +177,7 @@ func (t *tracker) snapshot() ([]VertexSnapshot, []string) {
 
 func (t *tracker) restore(vertices []VertexSnapshot, names []string) {
 	for _, v := range vertices {
-		t.vertices[v.Digest] = &vertexState{cached: v.Cached, completed: v.Completed, err: v.Error, worked: v.Worked}
+		t.vertices[v.Digest] = &vertexState{cached: v.Cached, inferred: v.Inferred, completed: v.Completed, err: v.Error, worked: v.Worked}
 	}
 	for _, name := range names {
 		t.completedNames[name] = true

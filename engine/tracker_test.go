@@ -13,9 +13,10 @@ func TestTrackerStatus(t *testing.T) {
 	t.Parallel()
 	start := time.Unix(1000, 0)
 	end := start.Add(3 * time.Second)
-	const own, foreign = digest.Digest("sha256:own"), digest.Digest("sha256:foreign")
-	g := &graph{definition: &pb.Definition{Metadata: map[string]*pb.OpMetadata{
-		string(own): {Description: map[string]string{"llb.customname": "[builder 2/5] RUN make"}},
+	const own, above, foreign = digest.Digest("sha256:own"), digest.Digest("sha256:above"), digest.Digest("sha256:foreign")
+	g := &graph{users: map[digest.Digest][]digest.Digest{own: {above}}, definition: &pb.Definition{Metadata: map[string]*pb.OpMetadata{
+		string(own):   {Description: map[string]string{"llb.customname": "[builder 2/5] RUN make"}},
+		string(above): {Description: map[string]string{"llb.customname": "[builder 3/5] COPY x x"}},
 	}}}
 	vertex := func(d digest.Digest, edit func(*bkclient.Vertex)) *bkclient.Vertex {
 		v := &bkclient.Vertex{Digest: d, Name: "[builder 2/5] RUN make"}
@@ -27,6 +28,14 @@ func TestTrackerStatus(t *testing.T) {
 	hit := vertex(own, func(v *bkclient.Vertex) { v.Started, v.Completed, v.Cached = &start, &end, true })
 	failed := vertex(own, func(v *bkclient.Vertex) { v.Started, v.Completed, v.Error = &start, &end, "exit code: 1" })
 	canceled := vertex(own, func(v *bkclient.Vertex) { v.Started, v.Completed, v.Error = &start, &end, "context canceled" })
+	inferred := vertex(own, func(v *bkclient.Vertex) { v.Started, v.Completed, v.Cached = &start, &start, true })
+	user := func(edit func(*bkclient.Vertex)) *bkclient.Vertex {
+		v := &bkclient.Vertex{Digest: above, Name: "[builder 3/5] COPY x x", Started: &start, Completed: &end}
+		edit(v)
+		return v
+	}
+	userHit := user(func(v *bkclient.Vertex) { v.Cached = true })
+	userFailed := user(func(v *bkclient.Vertex) { v.Error = `"/x": not found` })
 	elsewhere := vertex(foreign, func(v *bkclient.Vertex) { v.Started, v.Completed = &start, &end })
 	cases := map[string]struct {
 		stream   []*bkclient.Vertex
@@ -45,6 +54,9 @@ func TestTrackerStatus(t *testing.T) {
 		"failed":                           {stream: []*bkclient.Vertex{started, failed}, ended: true, status: Failed, worked: 3 * time.Second},
 		"canceled":                         {stream: []*bkclient.Vertex{started, canceled}, ended: true, status: Canceled, worked: 3 * time.Second},
 		"merged into another that went on": {stream: []*bkclient.Vertex{started, canceled, completed}, status: Ran, worked: 3 * time.Second, complete: true},
+		"passed over for a hit above":      {stream: []*bkclient.Vertex{inferred, userHit}, status: Cached, complete: true},
+		"called a hit by a failure above":  {stream: []*bkclient.Vertex{inferred, userFailed}, ended: true, status: Pending},
+		"called a hit, then canceled":      {stream: []*bkclient.Vertex{inferred, canceled, userFailed}, ended: true, status: Canceled, worked: 3 * time.Second},
 		"completed in another session":     {stream: []*bkclient.Vertex{elsewhere}, status: Cached, complete: true},
 	}
 	for name, c := range cases {
