@@ -23,18 +23,19 @@ func (b build) image() string { return b.repository + ":commit-" + strconv.Itoa(
 
 // peer is one of the commands that are compared.
 type peer struct {
-	name     string
-	engine   string // of the testbed
-	coldOnly bool   // has no cache: every scenario would be the first
-	command  func(build) *exec.Cmd
+	name    string
+	engine  string   // of the testbed
+	only    []string // the scenarios that are measured, nil for all
+	command func(build) *exec.Cmd
 }
 
 const (
-	recipe   = "recipe"
-	plain    = "buildx, no cache"
-	buildx   = "buildx"
-	buildxZ  = "buildx, zstd"
-	thisTool = "this tool"
+	recipe        = "recipe"
+	plain         = "buildx, no cache"
+	buildx        = "buildx"
+	buildxZstd    = "buildx, zstd"
+	noCheckpoints = "--checkpoint 0"
+	thisTool      = "this tool"
 )
 
 // peers are all peers, this tool last. tool is its binary; reports is a
@@ -47,21 +48,28 @@ func peers(tool, reports string) []peer {
 			cmd.Env = []string{"DOCKER_BUILDKIT=0"}
 			return cmd
 		}},
-		{name: plain, engine: testbed.Buildx, coldOnly: true, command: func(b build) *exec.Cmd {
+		{name: plain, engine: testbed.Buildx, only: []string{cold}, command: func(b build) *exec.Cmd {
 			return buildxBuild(b)
 		}},
 		{name: buildx, engine: testbed.Buildx, command: func(b build) *exec.Cmd {
 			return buildxBuild(b, cacheOptions(b, "")...)
 		}},
-		{name: buildxZ, engine: testbed.Buildx, command: func(b build) *exec.Cmd {
+		{name: buildxZstd, engine: testbed.Buildx, only: []string{cold, noChange, oneFile, newBranch}, command: func(b build) *exec.Cmd {
 			return buildxBuild(b, cacheOptions(b, ",compression=zstd")...)
+		}},
+		{name: noCheckpoints, engine: testbed.BuildKitd, only: []string{cold}, command: func(b build) *exec.Cmd {
+			return toolBuild(tool, b, "--checkpoint", "0")
 		}},
 		{name: thisTool, engine: testbed.BuildKitd, command: func(b build) *exec.Cmd {
 			report := filepath.Join(reports, filepath.Base(b.repository)+"-"+strconv.Itoa(b.number)+".json")
-			options := append([]string{b.image(), "--branch", b.branch, "--default-branch", "master", "--report", report}, b.args...)
-			return exec.Command(tool, append(options, b.dir)...)
+			return toolBuild(tool, b, "--report", report)
 		}},
 	}
+}
+
+func toolBuild(tool string, b build, options ...string) *exec.Cmd {
+	options = append([]string{b.image(), "--branch", b.branch, "--default-branch", "master"}, options...)
+	return exec.Command(tool, append(append(options, b.args...), b.dir)...)
 }
 
 func buildxBuild(b build, options ...string) *exec.Cmd {

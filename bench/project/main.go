@@ -1,14 +1,13 @@
-// Command server answers with the page it is sent: the text of an HTML
-// document, in one normal form, with its checksum. It stands for a program with
-// a large toolchain, many dependencies and little source of its own.
+// Command pagetext prints the text of an HTML page in one normal form, and its
+// checksum. It stands for a program with a large toolchain, many dependencies
+// and little source of its own.
 package main
 
 import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
-	"net/http"
+	"os"
 	"strings"
 
 	"example.org/bench/checksum"
@@ -17,25 +16,18 @@ import (
 )
 
 func main() {
-	check := flag.Bool("check", false, "convert a sample and stop")
+	check := flag.Bool("check", false, "convert a sample instead of standard input")
 	flag.Parse()
+	page := io.Reader(os.Stdin)
 	if *check {
-		page, err := text(strings.NewReader("<p>it works</p>"))
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(release, page)
-		return
+		page = strings.NewReader("<p>it works</p>")
 	}
-	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		page, err := text(r.Body)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		fmt.Fprintln(w, page)
-	})
-	log.Fatal(http.ListenAndServe(":8080", nil))
+	converted, err := text(page)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(release, converted)
 }
 
 func text(page io.Reader) (string, error) {

@@ -4,8 +4,7 @@ package deps
 
 import (
 	_ "flag"
-	_ "log"
-	_ "net/http"
+	_ "fmt"
 	_ "runtime/cgo"
 
 	_ "golang.org/x/net/html"
