@@ -117,7 +117,6 @@ func (r *recorder) attribute(ctx context.Context, b engine.Build, v cache.View) 
 
 func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, started time.Time) {
 	r.phase("save", started)
-	r.platform.endGroup()
 	r.report.Warnings = append(r.report.Warnings, k.saver.Warnings()...)
 	held := k.saver.Held()
 	r.report.Seconds = time.Since(r.started).Seconds()
@@ -155,6 +154,7 @@ func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, st
 // write prints the table for people, writes the file for machines, and tells
 // the platform.
 func (r *recorder) write(s surroundings, o *options) error {
+	r.platform.endGroup()
 	if !o.quiet {
 		width, color := 0, false
 		if isTerminal(s.stderr) {
