@@ -105,6 +105,8 @@ func TestAForkWritesNothing(t *testing.T) {
 	// github/push is a build of the branch feat/x; the recorded forks' pull
 	// requests go to trunk.
 	r.as(t, "github/push").run(t, 0, r.image("1"), "--branch", "trunk")
+	r.write(t, "file", "of another branch") // so that a view has to be made of two
+	r.as(t, "github/push").run(t, 0, r.image("1"), "--branch", "other")
 	before := r.tags(t, login)
 	if before["trunk-builder"] == "" || before["builder"] == "" || before["1"] == "" {
 		t.Fatalf("the own build wrote %v", before)
