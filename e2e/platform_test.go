@@ -50,7 +50,7 @@ func TestPlatformsAreTold(t *testing.T) {
 			o = on.run(t, 0, r.image("1"))
 			told := o.stderr + read(t, filepath.Join(dir, "output")) + read(t, filepath.Join(dir, platform.summary))
 			digest := o.report.Result.Digest
-			for _, want := range []string{"| `builder` | `" + platform.branch + "-builder` (`branch`)", "0.66", "- digest `" + digest + "`"} {
+			for _, want := range []string{"| `builder` | `" + platform.branch + "-builder` (`branch`)", "| time saved |", "0.66", "- digest `" + digest + "`"} {
 				if !strings.Contains(told, want) {
 					t.Errorf("%q is not told:\n%s", want, told)
 				}

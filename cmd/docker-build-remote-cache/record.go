@@ -22,6 +22,7 @@ type recorder struct {
 	dockerfile string
 	started    time.Time
 	report     report.Report
+	found      cache.Found
 	from       map[int]string // the caches of cached steps, by line
 }
 
@@ -44,6 +45,7 @@ func (r *recorder) phase(name string, started time.Time) {
 
 func (r *recorder) lookedUp(f cache.Found, v cache.View, started time.Time) {
 	r.phase("lookup", started)
+	r.found = f
 	for _, skip := range r.prepared.plan.Skips {
 		r.report.Skips = append(r.report.Skips, report.Skip{What: skip.What, Reason: skip.Reason})
 	}
@@ -147,6 +149,10 @@ func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, st
 				Saved: step.Status == engine.Cached && k.imported || step.Complete() && (slices.Contains(held, step.Line) || written && !k.engine.RegistryCache),
 				From:  r.from[step.Line],
 			})
+			if step.Status == engine.Cached {
+				last := &stage.Steps[len(stage.Steps)-1]
+				last.SavedSeconds = r.found.Took(plan.Name, step.Instruction).Seconds()
+			}
 		}
 	}
 }
