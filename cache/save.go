@@ -47,6 +47,13 @@ type CompletedStage struct {
 	Index int
 	Whole bool            // every step has a result
 	Ran   []CompletedStep // those that ran and were not found in a cache
+	Steps []StepTime      // all of them
+}
+
+// StepTime is how long a step ran, 0 for one that was found in a cache.
+type StepTime struct {
+	Instruction string
+	Worked      time.Duration
 }
 
 // CompletedStep is a step that ran.
@@ -96,6 +103,7 @@ type Saver struct {
 	partial  *ocispec.Descriptor // what this run last exported to the partial tag
 	cache    *ocispec.Descriptor // what entries refer to; nil where images carry their cache
 	pushed   *ocispec.Descriptor
+	times    map[string]times // of the steps, by stage
 	mu       sync.Mutex
 	saved    []Saved
 	warnings []string
@@ -128,7 +136,11 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 		exported = s.plan.Repository.Tagged(complete)
 	}
 	exportErr := s.exportAll(ctx, c, tag)
-	s.pushed = c.Pushed
+	s.pushed, s.times = c.Pushed, map[string]times{}
+	for _, stage := range c.Stages {
+		name := s.plan.stage(stage.Index).Name
+		s.times[name] = s.timesOf(stage, name)
+	}
 	group := errgroup.Group{}
 	group.SetLimit(maxPushes)
 	for _, stage := range c.Stages {
@@ -291,6 +303,7 @@ func (s *Saver) put(ctx context.Context, slot Slot, entry registry.Entry) (ref r
 	entry.Annotations = slot.Annotations()
 	entry.Annotations.Branch = cmp.Or(slot.Branch, s.plan.Branch.Name)
 	entry.Annotations.Trust = string(cmp.Or(s.plan.Origin.Trust, TrustOwn))
+	entry.Annotations.Times = s.times[slot.Stage].String()
 	entry.Annotations.ToolVersion = s.version
 	entry.Annotations.Created = time.Now()
 	raw, err := entry.Encode()

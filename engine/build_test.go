@@ -39,6 +39,8 @@ func TestDeliveryDenied(t *testing.T) {
 		"failed to push h/x:v1: unexpected status from HEAD request to http://h/v2/: 401 Unauthorized": true,
 		"push access denied, repository does not exist or may require authorization":                   true,
 		"denied: requested access to the resource is denied":                                           true,
+		"failed to solve: failed to push ghcr.io/acme/app:1: denied":                                   true,
+		"open out: permission denied":                                                                  false,
 		"failed to do request: dial tcp 127.0.0.1:1: connect: connection refused":                      false,
 		"unexpected status: 500 Internal Server Error":                                                 false,
 		"failed to push sha256:4014a03: connection reset":                                              false,

@@ -41,6 +41,7 @@ type Annotations struct {
 	Final       bool      // the stage is the one the image is made of
 	Scope       string    // platform or matrix job, empty for none
 	Trust       string    // of the build that wrote it; how is the caller's matter
+	Times       string    // of the steps; how is the caller's matter
 	ToolVersion string    // of this program
 	Created     time.Time // to the second; may be zero
 }
@@ -68,6 +69,7 @@ const (
 	annotationFinal   = annotationPrefix + "final"
 	annotationScope   = annotationPrefix + "scope"
 	annotationTrust   = annotationPrefix + "trust"
+	annotationTimes   = annotationPrefix + "times"
 	annotationVersion = annotationPrefix + "tool-version"
 	annotationKind    = annotationPrefix + "kind"
 
@@ -183,6 +185,7 @@ func (a Annotations) encode() map[string]string {
 	optional(annotationBranch, a.Branch)
 	optional(annotationScope, a.Scope)
 	optional(annotationTrust, a.Trust)
+	optional(annotationTimes, a.Times)
 	optional(annotationVersion, a.ToolVersion)
 	if !a.Created.IsZero() {
 		encoded[ocispec.AnnotationCreated] = a.Created.UTC().Format(time.RFC3339)
@@ -197,6 +200,7 @@ func (a *Annotations) decode(encoded map[string]string) error {
 		Stage:       encoded[annotationStage],
 		Scope:       encoded[annotationScope],
 		Trust:       encoded[annotationTrust],
+		Times:       encoded[annotationTimes],
 		ToolVersion: encoded[annotationVersion],
 	}
 	switch final := encoded[annotationFinal]; final {
@@ -225,7 +229,7 @@ func (a Annotations) Validate() error {
 	case !a.Created.IsZero() && (a.Created.UTC().Year() < 0 || a.Created.UTC().Year() > 9999):
 		return invalidf("the time %v has no RFC 3339 form", a.Created)
 	}
-	for _, text := range []string{a.Branch, a.Stage, a.Scope, a.Trust, a.ToolVersion} {
+	for _, text := range []string{a.Branch, a.Stage, a.Scope, a.Trust, a.Times, a.ToolVersion} {
 		switch {
 		case len(text) > MaxAnnotation:
 			return invalidf("an annotation has %d bytes, more than %d", len(text), MaxAnnotation)

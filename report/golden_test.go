@@ -190,6 +190,11 @@ var scenarios = []struct {
 			{What: "pushing the image", Reason: "fork: no credentials for ghcr.io"},
 		}
 	}},
+	{"time-saved", func(r *report.Report) {
+		allCached(r)
+		r.Stages[0].Steps[2].SavedSeconds = 41.21
+		r.Stages[1].Steps[1].SavedSeconds, r.Stages[1].Steps[2].SavedSeconds = 58.8, 181.9
+	}},
 	{"no-hits", func(r *report.Report) {
 		r.Stages[0].Imported = imported("deps", "unprefixed")
 		r.Stages[1].Imported = imported("builder", "unprefixed")

@@ -61,7 +61,7 @@ func (r Report) normalised() Report {
 		stage.Steps = list(stage.Steps)
 		for j := range stage.Steps {
 			step := &stage.Steps[j]
-			step.Seconds = milliseconds(step.Seconds)
+			step.Seconds, step.SavedSeconds = milliseconds(step.Seconds), milliseconds(step.SavedSeconds)
 			if step.Status == "" {
 				step.Status = Pending
 			}

@@ -33,7 +33,13 @@ func (r Report) markdownTable(b *strings.Builder) {
 	if len(r.Stages) == 0 {
 		return
 	}
-	b.WriteString("| stage | imported from | cached | ran | time | saved |\n|---|---|--:|--:|--:|---|\n")
+	var all tally
+	for _, stage := range r.Stages {
+		all.add(stage.Steps)
+	}
+	known := all.spared > 0 // otherwise there is no such column
+	b.WriteString("| stage | imported from | cached | ran | time |" + only(known, " time saved |") + " saved |\n")
+	b.WriteString("|---|---|--:|--:|--:|" + only(known, "--:|") + "---|\n")
 	for i, stage := range r.Stages {
 		if i == mostMarkdownRows {
 			fmt.Fprintf(b, "\nand %s more\n", plural(len(r.Stages)-i, "stage"))
@@ -50,10 +56,21 @@ func (r Report) markdownTable(b *strings.Builder) {
 			}
 		}
 		cells := stageRow(stage, t, nil).cells
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", cell(stage.Name), some(from),
-			cells[columnCached][0], cells[columnRan][0], cells[columnTime][0], markdownSaved(stage, t))
+		spared := "-"
+		if t.spared > 0 {
+			spared = duration(t.spared)
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |%s %s |\n", cell(stage.Name), some(from),
+			cells[columnCached][0], cells[columnRan][0], cells[columnTime][0], only(known, " "+spared+" |"), markdownSaved(stage, t))
 	}
 	b.WriteString("\n")
+}
+
+func only(condition bool, text string) string {
+	if condition {
+		return text
+	}
+	return ""
 }
 
 // markdownSaved is where a stage was saved to, or why nowhere.

@@ -97,6 +97,10 @@ func (p *printer) totals(r Report) {
 	}
 	if t.steps > 0 {
 		text := fmt.Sprintf("%s: %d cached%s, %d ran", plural(t.steps, "step"), t.cached, hits(r), t.ran)
+		if t.spared > 0 {
+			text = fmt.Sprintf("%s: %d cached%s, saving %s, %d ran",
+				plural(t.steps, "step"), t.cached, hits(r), duration(t.spared), t.ran)
+		}
 		for _, rest := range []struct {
 			count int
 			what  string

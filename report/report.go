@@ -104,6 +104,9 @@ type Step struct {
 	// Saved reports whether the step's result is in the registry at the end
 	// of this run: the next build need not repeat it.
 	Saved bool `json:"saved"`
+	// SavedSeconds is how long a cached step took when it last ran; 0 if that
+	// is not known.
+	SavedSeconds float64 `json:"savedSeconds,omitempty"`
 	// From is the ref of the lineage a hit came from; empty if not known.
 	From string `json:"from,omitempty"`
 }
@@ -127,6 +130,7 @@ type tally struct {
 	steps, cached, ran, failed, canceled, pending int
 	saved, lost                                   int // lost: ran, but not saved
 	seconds, savedSeconds, lostSeconds            float64
+	spared                                        float64 // seconds that cached steps took when they last ran
 }
 
 func (t *tally) add(steps []Step) {
@@ -139,6 +143,7 @@ func (t *tally) add(steps []Step) {
 		switch s.Status {
 		case Cached:
 			t.cached++
+			t.spared += s.SavedSeconds
 		case Failed:
 			t.failed++
 		case Canceled:

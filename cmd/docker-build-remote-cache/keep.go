@@ -124,6 +124,7 @@ func (k *keeper) completed(b engine.Build, outcome engine.Outcome) cache.Complet
 	for _, step := range b.Steps() {
 		stage := byStage[step.Stage]
 		stage.Whole = stage.Whole && step.Complete()
+		stage.Steps = append(stage.Steps, cache.StepTime{Instruction: step.Instruction, Worked: step.Duration})
 		// Without an import, it is the engine itself that had the result:
 		// the registry has not.
 		if step.Status == engine.Ran || step.Status == engine.Cached && !k.imported {

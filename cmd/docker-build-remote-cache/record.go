@@ -22,6 +22,7 @@ type recorder struct {
 	dockerfile string
 	started    time.Time
 	report     report.Report
+	found      cache.Found
 	from       map[int]string // the caches of cached steps, by line
 }
 
@@ -44,6 +45,7 @@ func (r *recorder) phase(name string, started time.Time) {
 
 func (r *recorder) lookedUp(f cache.Found, v cache.View, started time.Time) {
 	r.phase("lookup", started)
+	r.found = f
 	for _, skip := range r.prepared.plan.Skips {
 		r.report.Skips = append(r.report.Skips, report.Skip{What: skip.What, Reason: skip.Reason})
 	}
@@ -117,7 +119,6 @@ func (r *recorder) attribute(ctx context.Context, b engine.Build, v cache.View) 
 
 func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, started time.Time) {
 	r.phase("save", started)
-	r.platform.endGroup()
 	r.report.Warnings = append(r.report.Warnings, k.saver.Warnings()...)
 	held := k.saver.Held()
 	r.report.Seconds = time.Since(r.started).Seconds()
@@ -148,6 +149,10 @@ func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, st
 				Saved: step.Status == engine.Cached && k.imported || step.Complete() && (slices.Contains(held, step.Line) || written && !k.engine.RegistryCache),
 				From:  r.from[step.Line],
 			})
+			if step.Status == engine.Cached {
+				last := &stage.Steps[len(stage.Steps)-1]
+				last.SavedSeconds = r.found.Took(plan.Name, step.Instruction).Seconds()
+			}
 		}
 	}
 }
@@ -155,6 +160,7 @@ func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, st
 // write prints the table for people, writes the file for machines, and tells
 // the platform.
 func (r *recorder) write(s surroundings, o *options) error {
+	r.platform.endGroup()
 	if !o.quiet {
 		width, color := 0, false
 		if isTerminal(s.stderr) {
