@@ -20,7 +20,7 @@ note({ args, env: process.env, secrets });
 const state = process.env.DOCKER_BUILD_REMOTE_CACHE_STATE;
 if (process.env.FAKE_STATE && args[0] !== 'save') fs.writeFileSync(state, '{}');
 
-if (wait) {
+if (wait && args[0] !== 'save') {
   const alive = setInterval(() => {}, 1000);
   for (const signal of ['SIGINT', 'SIGTERM']) {
     process.on(signal, () => {
