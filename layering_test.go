@@ -36,12 +36,13 @@ var mayImport = map[string][]string{
 
 	// For tests alone.
 	"internal/testbed":                 nil,
+	"internal/vendorschema":            nil,
 	"cache/merge/conformance":          {"cache/merge", "cache/merge/internal/lineagetest"},
 	"cache/merge/internal/lineagetest": {"cache/merge"},
 }
 
 // forTests are packages that only tests may import.
-var forTests = []string{"internal/testbed", "cache/merge/internal/lineagetest"}
+var forTests = []string{"internal/testbed", "internal/vendorschema", "cache/merge/internal/lineagetest"}
 
 // ownsProcess tells whether a package may read the environment and end the
 // process. All others are given what they need and return errors.
