@@ -100,6 +100,9 @@ func (l *lookup) first() []registry.Image {
 	for _, stage := range l.plan.Stages {
 		for _, slot := range stage.Reads {
 			tag(l.plan.Tags(slot)[0])
+			if l.plan.CacheInImages {
+				tag(slot.PartialTag())
+			}
 		}
 	}
 	for _, owner := range l.plan.Owners {
@@ -216,6 +219,10 @@ func (l *lookup) collect() {
 				if !ok || !held.keeps(slot) && !held.Content.Foreign() {
 					continue
 				}
+				l.add(Lineage{Level: slot.Level, Slot: slot}, ref, held)
+			}
+			ref := l.plan.Repository.Tagged(slot.PartialTag())
+			if held, ok := l.held[ref]; ok && held.keeps(slot) {
 				l.add(Lineage{Level: slot.Level, Slot: slot}, ref, held)
 			}
 		}

@@ -79,7 +79,10 @@ type Plan struct {
 	Scope    string
 	Save     SavePolicy
 	Target   string
-	Stages   []StagePlan
+	// CacheInImages says that the engine keeps and reads caches inside images
+	// alone. It is known once the engine has been asked.
+	CacheInImages bool
+	Stages        []StagePlan
 	// Owners are, for each branch that is read, who exports its caches: what
 	// no stage's tag refers to yet is found with them.
 	Owners []OwnerLevel

@@ -26,6 +26,7 @@ type Writer interface {
 type Exporter interface {
 	ExportCache(ctx context.Context, ref string, stages ...int) (ocispec.Descriptor, error)
 	PushStage(ctx context.Context, stage int, repository string) (ocispec.Descriptor, error)
+	PushPartial(ctx context.Context, stage int, repository string) (ocispec.Descriptor, error)
 }
 
 // Completed is what a build completed.
@@ -151,8 +152,10 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: !stage.Whole, Err: exportErr})
 		case stage.Whole:
 			group.Go(func() error { s.stage(ctx, plan, due[stage.Index]); return nil })
-		case s.cache != nil:
+		case c.SeparateCache:
 			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: true})
+		default:
+			group.Go(func() error { s.partialImage(ctx, plan, due[stage.Index][0]); return nil })
 		}
 	}
 	group.Wait()
@@ -297,9 +300,24 @@ func (s *Saver) entry(ctx context.Context, plan StagePlan) (registry.Entry, erro
 	return entry, nil
 }
 
-// put writes an entry to the first of the slot's tags that is the slot's to
-// move. It asks right before, since other builds write too.
-func (s *Saver) put(ctx context.Context, slot Slot, entry registry.Entry) (ref registry.Image, note string, err error) {
+// partialImage writes what is complete of a stage that is not whole, as an
+// image that carries its cache, to the partial tag of a slot. The next build
+// takes it for as long as it is newer than the slot's own.
+func (s *Saver) partialImage(ctx context.Context, plan StagePlan, slot Slot) {
+	saved := Saved{Stage: plan.Name, Ref: s.plan.Repository.Tagged(slot.PartialTag()), Partial: true}
+	var image ocispec.Descriptor
+	saved.Err = s.persistently(ctx, func() (err error) {
+		image, err = s.b.PushPartial(ctx, plan.Index, s.plan.Repository.String())
+		return err
+	})
+	if saved.Err == nil {
+		saved.Err = s.write(ctx, saved.Ref.Tag, slot, registry.Entry{Images: []ocispec.Descriptor{image}})
+	}
+	s.tell(saved)
+}
+
+// write writes an entry to a tag, as the slot's.
+func (s *Saver) write(ctx context.Context, tag string, slot Slot, entry registry.Entry) error {
 	entry.Annotations = slot.Annotations()
 	entry.Annotations.Branch = cmp.Or(slot.Branch, s.plan.Branch.Name)
 	entry.Annotations.Trust = string(cmp.Or(s.plan.Origin.Trust, TrustOwn))
@@ -307,9 +325,15 @@ func (s *Saver) put(ctx context.Context, slot Slot, entry registry.Entry) (ref r
 	entry.Annotations.ToolVersion = s.version
 	entry.Annotations.Created = time.Now()
 	raw, err := entry.Encode()
-	if err != nil {
-		return ref, "", err
+	if err == nil {
+		_, err = s.w.PutManifest(ctx, s.plan.Repository, tag, raw, ocispec.MediaTypeImageIndex)
 	}
+	return err
+}
+
+// put writes an entry to the first of the slot's tags that is the slot's to
+// move. It asks right before, since other builds write too.
+func (s *Saver) put(ctx context.Context, slot Slot, entry registry.Entry) (ref registry.Image, note string, err error) {
 	tags := s.plan.Tags(slot)
 	if plain, _ := slot.Tags(); tags[0] != plain {
 		note = plain + " is named as an image by this build"
@@ -324,8 +348,7 @@ func (s *Saver) put(ctx context.Context, slot Slot, entry registry.Entry) (ref r
 			note = fmt.Sprintf("%s holds %s", tag, holder)
 			continue
 		}
-		_, err = s.w.PutManifest(ctx, s.plan.Repository, tag, raw, ocispec.MediaTypeImageIndex)
-		return ref, note, err
+		return ref, note, s.write(ctx, tag, slot, entry)
 	}
 	return ref, "", fmt.Errorf("not moved: %s", note)
 }

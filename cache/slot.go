@@ -104,6 +104,17 @@ func (s Slot) Tags() (plain, hashed string) {
 	return plain, name.withSuffix("-" + hash[:hashedHashDigits])
 }
 
+// PartialTag is where an image that carries its cache is kept of a stage that
+// a build did not finish, so that it does not replace a more complete one. Its
+// hash keeps it apart from the tags of slots.
+func (s Slot) PartialTag() string {
+	_, hashed := s.Tags()
+	hash := hashed[len(hashed)-hashedHashDigits:]
+	suffix := "-partial-" + hash
+	name := strings.TrimSuffix(hashed[:len(hashed)-len(hash)], "-")
+	return name[:min(len(name), registry.MaxTagLength-len(suffix))] + suffix
+}
+
 // identity is s without what does not distinguish it from other slots: what
 // Matches compares and the hash of a tag is made of.
 func (s Slot) identity() registry.Annotations {

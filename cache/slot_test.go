@@ -228,3 +228,15 @@ func FuzzTags(f *testing.F) {
 		checkTags(t, slot(branchA, stageA, scopeA, finalA), slot(branchB, stageB, scopeB, finalB))
 	})
 }
+
+func TestPartialTag(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := Slot{Level: LevelBranch, Branch: rapid.StringN(1, 300, -1).Draw(t, "branch"), Stage: rapid.StringN(1, 200, -1).Draw(t, "stage"), Final: rapid.Bool().Draw(t, "final")}
+		plain, hashed := s.Tags()
+		partial := s.PartialTag()
+		if !registry.ValidTag(partial) || partial == plain || partial == hashed || partial == (Owner{Branch: s.Branch}).PartialTag() {
+			t.Errorf("%q beside %q and %q", partial, plain, hashed)
+		}
+	})
+}

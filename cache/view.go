@@ -42,7 +42,7 @@ type View struct {
 }
 
 // Empty tells whether there is nothing to import.
-func (v View) Empty() bool { return v.Ref == "" && v.Served == nil }
+func (v View) Empty() bool { return v.Ref == "" && v.Served == nil && len(v.StageImages) == 0 }
 
 // Of lists the lineages of a stage, the most specific first; without a stage,
 // those of whole builds that no stage's tag refers to.
@@ -69,6 +69,9 @@ type ReadWriter interface {
 // lost blobs is left out and told; Compose itself does not fail.
 func Compose(ctx context.Context, rw ReadWriter, p Plan, f Found) View {
 	c := composer{rw: rw, plan: p}
+	if p.CacheInImages {
+		f = c.takeImages(f)
+	}
 	sources := c.fetch(ctx, listSources(p, f))
 	if len(sources) == 0 {
 		return c.view

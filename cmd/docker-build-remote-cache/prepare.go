@@ -238,7 +238,7 @@ func splitCacheFrom(specs []engine.CacheSpec) (given []registry.Image, others []
 func request(s surroundings, o *options, p *prepared, view cache.View) engine.Request {
 	r := engine.Request{
 		Options: o.build, File: p.file, Stages: p.stages, Target: p.target,
-		StageImages: view.StageImages, Staging: p.plan.Repository.String(), KeepGoing: o.keepGoing,
+		StageImages: view.StageImages, Staging: p.plan.Owner().CacheExportTag(), KeepGoing: o.keepGoing,
 		Progress: engine.Progress{Mode: o.progress, Out: s.stderr, Quiet: s.heartbeat(o)},
 	}
 	switch {

@@ -145,7 +145,7 @@ func buildOnce(ctx context.Context, e *engine.Engine, r engine.Request, k *keepe
 	if err != nil {
 		return nil, engine.Outcome{}, err
 	}
-	k.imported = len(r.Imports) > 0
+	k.imported = len(r.Imports)+len(r.StageImages) > 0
 	stop := k.watch(ctx, b)
 	outcome := b.Wait()
 	stop() // a checkpoint in flight is dropped: what follows covers it
