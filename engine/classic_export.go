@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -95,12 +94,17 @@ func (b *classicBuild) Deliver(ctx context.Context, d Delivery) (Delivered, erro
 			return Delivered{}, &UnsupportedError{Option: "--output type=" + output.Type, Engine: b.engine.Name, Remedy: "use --push or --load"}
 		}
 	}
+	select {
+	case <-b.ended:
+	default:
+		return Delivered{}, errNotBuilt
+	}
+	if b.outcome.Result != OK {
+		return Delivered{}, errNotBuilt
+	}
 	b.mu.Lock()
 	id := b.stageImages()[b.request.Target]
 	b.mu.Unlock()
-	if id == "" {
-		return Delivered{}, errors.New("deliver image: the build has not succeeded")
-	}
 	delivered, err := b.images.deliver(ctx, id, d)
 	if err == nil && len(d.Names) > 0 {
 		b.mu.Lock()
@@ -123,13 +127,14 @@ func (b *classicBuild) Close() error {
 }
 
 // imageThatStays names an image in the store that is not this build's to
-// remove, "" when none is known.
+// remove, "" when none is known: what was delivered, or a base image. None of
+// the pulled caches, which would lose their digest with a name that is taken
+// away in the same repository.
 func (b *classicBuild) imageThatStays() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	names := []string{b.keeper}
 	for _, stage := range b.request.Stages {
-		names = append(names, b.pulled[stage]...)
 		names = append(names, b.request.File.Stages[stage].Images...)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)

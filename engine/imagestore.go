@@ -179,6 +179,9 @@ func (s *imageStore) allAuths() map[string]dockerregistry.AuthConfig {
 	return all
 }
 
+// errNotBuilt says that there is no finished image.
+var errNotBuilt = errors.New("deliver image: the build has not succeeded")
+
 // deliver gives the finished image its names, and pushes them. The digest is
 // "" when nothing was pushed.
 func (s *imageStore) deliver(ctx context.Context, id string, d Delivery) (Delivered, error) {

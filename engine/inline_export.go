@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -82,7 +81,7 @@ func (b *inlineBuild) Deliver(ctx context.Context, d Delivery) (Delivered, error
 		return Delivered{}, err
 	}
 	if !b.succeeded() {
-		return Delivered{}, errors.New("deliver image: the build has not succeeded")
+		return Delivered{}, errNotBuilt
 	}
 	id, err := b.stageImage(ctx, b.request.Target)
 	if err != nil {
