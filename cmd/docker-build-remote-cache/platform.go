@@ -40,6 +40,14 @@ func (s surroundings) onPlatform() surroundings {
 	return s
 }
 
+// defused is an output for text in which a platform finds no command.
+func defused(w io.Writer) io.Writer {
+	if isTerminal(w) {
+		return w
+	}
+	return dialect.NewLog(w)
+}
+
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
