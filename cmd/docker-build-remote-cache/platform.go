@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -141,9 +142,9 @@ func (s surroundings) artifacts() string {
 	process := strconv.Itoa(os.Getpid())
 	switch ci.Provider(s.getenv) {
 	case "github":
-		return filepath.Join(s.getenv("RUNNER_TEMP"), program, process)
+		return filepath.Join(cmp.Or(s.getenv("RUNNER_TEMP"), os.TempDir()), program, process)
 	case "azure":
-		return filepath.Join(s.getenv("AGENT_TEMPDIRECTORY"), program, process)
+		return filepath.Join(cmp.Or(s.getenv("AGENT_TEMPDIRECTORY"), os.TempDir()), program, process)
 	case "circleci":
 		// A place that a pipeline can name, for all builds of a job.
 		return filepath.Join(os.TempDir(), program, process)
