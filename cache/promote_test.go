@@ -14,7 +14,8 @@ func TestWhatBuildsSaveAtTheSameTimeIsUnited(t *testing.T) {
 	f.push(t, f.repo, tag, "old")
 	p := f.plan(t, feat, "", nil)
 	found := Look(t.Context(), f.client, p)
-	a, b := newPromotion(f.client, f.repo, tag, found.Tags[tag].Root.Digest), newPromotion(f.client, f.repo, tag, found.Tags[tag].Root.Digest)
+	known := found.Tags[tag].Root.Digest
+	a, b := newPromotion(f.client, f.repo, tag, known), newPromotion(f.client, f.repo, tag, known)
 
 	first := f.push(t, f.repo, "staging", "base", "deps", "a")
 	if got, err := a.promote(t.Context(), first); err != nil || got.Digest != first.Digest {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -125,9 +126,13 @@ type Outcome struct {
 	Line int
 }
 
-// Excerpt writes the failing lines of the Dockerfile, as docker build does.
-func (o Outcome) Excerpt(w io.Writer) {
+// Excerpt writes the failing lines of the Dockerfile, as docker build does,
+// without what was appended to it for the engine.
+func (o Outcome) Excerpt(w io.Writer, dockerfile []byte) {
 	for _, source := range errdefs.Sources(o.Err) {
+		if info := source.Info; info != nil && bytes.HasPrefix(info.Data, dockerfile) {
+			info.Data = dockerfile // source is a copy
+		}
 		source.Print(w)
 	}
 }

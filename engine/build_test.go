@@ -3,9 +3,12 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/solver/pb"
 )
 
 // The texts are those of BuildKit 0.34.2; there are no types to go by.
@@ -48,5 +51,20 @@ func TestDeliveryDenied(t *testing.T) {
 		if got := (&DeliveryError{errors.New(text)}).Denied(); got != want {
 			t.Errorf("%s: got %v", text, got)
 		}
+	}
+}
+
+// What was appended for the engine is not the user's and not shown.
+func TestExcerptOfTheUsersDockerfile(t *testing.T) {
+	t.Parallel()
+	const dockerfile = "FROM scratch\nRUN false\n"
+	source := &errdefs.Source{
+		Info:   &pb.SourceInfo{Filename: "Dockerfile", Data: []byte(dockerfile + "#\nFROM scratch AS appended\n")},
+		Ranges: []*pb.Range{{Start: &pb.Position{Line: 2}, End: &pb.Position{Line: 2}}},
+	}
+	var out strings.Builder
+	Outcome{Err: errdefs.WithSource(errors.New("exit code: 1"), source)}.Excerpt(&out, []byte(dockerfile))
+	if got := out.String(); !strings.Contains(got, "2 | >>> RUN false") || strings.Contains(got, "appended") {
+		t.Errorf("got %s", got)
 	}
 }

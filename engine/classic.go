@@ -38,6 +38,8 @@ type classicBuild struct {
 	last    int // the last stage that is built
 	out     io.Writer
 
+	heartbeat *heartbeat // nil for none
+
 	mu     sync.Mutex
 	solves []*classicSolve
 	keeper string // a name of the delivered image
@@ -69,6 +71,10 @@ func (e *Engine) startClassic(ctx context.Context, r Request) (*classicBuild, er
 	}
 	for _, label := range r.Options.Labels {
 		b.labels[label.Key] = label.Value
+	}
+	if r.Progress.Quiet > 0 {
+		b.heartbeat = newHeartbeat(b.out, r.Progress.Quiet)
+		b.out = b.heartbeat
 	}
 	if r.Progress.Mode == "quiet" {
 		b.out = io.Discard
@@ -302,6 +308,7 @@ func (b *classicBuild) show(s *classicSolve, m dockerMessage) {
 	switch {
 	case own && classicStepLine.MatchString(m.Stream):
 		position, total := b.position(s, number)
+		b.heartbeat.runs(s.stream.current().text)
 		fmt.Fprintf(b.out, "Step %d/%d : %s", position, total, s.stream.current().text)
 	case own && strings.HasPrefix(m.Stream, "Successfully built ") && s.stage != b.last:
 	case m.Stream != "":

@@ -119,6 +119,7 @@ func (b *classicBuild) Close() error {
 	b.closeOnce.Do(func() {
 		b.stop()
 		<-b.ended
+		b.heartbeat.stop()
 		if err := b.images.clean(b.imageThatStays()); err != nil {
 			b.closeErr = fmt.Errorf("clean up after the build: %w", err)
 		}

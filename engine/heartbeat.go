@@ -69,6 +69,16 @@ func (h *heartbeat) observe(status *bkclient.SolveStatus) {
 	}
 }
 
+// runs notes that one step runs now and no other.
+func (h *heartbeat) runs(name string) {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.running = []runningVertex{{name: name, since: time.Now()}}
+}
+
 func (h *heartbeat) beat() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

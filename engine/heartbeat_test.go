@@ -93,6 +93,22 @@ func TestHeartbeatOfManySteps(t *testing.T) {
 	})
 }
 
+// The classic builder runs one step at a time.
+func TestHeartbeatOfOneStepAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out lockedText
+		h := newHeartbeat(&out, time.Minute)
+		defer h.stop()
+		h.runs("RUN one")
+		h.runs("RUN two\n")
+		time.Sleep(time.Minute + time.Second)
+		if got, want := out.String(), "remote-cache: no output for 1m0s; RUN two runs for 1m0s\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
 // A display without a heartbeat, as on a terminal, has none to stop.
 func TestNoHeartbeat(t *testing.T) {
 	t.Parallel()

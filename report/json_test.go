@@ -57,6 +57,17 @@ func TestZeroReportLacksOnlyAResult(t *testing.T) {
 	}
 }
 
+// A cache named with --cache-from has a level of its own.
+func TestLevelOfAGivenCache(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	r := report.Report{Result: report.Result{Status: report.OK}, Lineages: []report.Lineage{{Level: "cache-from", Digest: digest("1")}}}
+	if err := r.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	validate(t, text.String())
+}
+
 // TestSchemaRejects makes sure that the schema says something.
 func TestSchemaRejects(t *testing.T) {
 	t.Parallel()

@@ -57,8 +57,8 @@ func tagsOf(lineages []cache.Lineage) string {
 }
 
 // tellFailure shows why the build failed, as docker build does.
-func (s surroundings) tellFailure(outcome engine.Outcome) {
-	outcome.Excerpt(s.stderr)
+func (s surroundings) tellFailure(p *prepared, outcome engine.Outcome) {
+	outcome.Excerpt(s.stderr, p.file.Source)
 	if outcome.Result == engine.BuildFailed {
 		writeError(s.stderr, "build: "+outcome.Err.Error(), "")
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,14 @@ func (s surroundings) onPlatform() surroundings {
 		Log: log, Getenv: s.getenv, Artifacts: s.platform.artifacts,
 	})
 	return s
+}
+
+// defused is an output for text in which a platform finds no command.
+func defused(w io.Writer) io.Writer {
+	if isTerminal(w) {
+		return w
+	}
+	return dialect.NewLog(w)
 }
 
 func isTerminal(w io.Writer) bool {
@@ -133,9 +142,9 @@ func (s surroundings) artifacts() string {
 	process := strconv.Itoa(os.Getpid())
 	switch ci.Provider(s.getenv) {
 	case "github":
-		return filepath.Join(s.getenv("RUNNER_TEMP"), program, process)
+		return filepath.Join(cmp.Or(s.getenv("RUNNER_TEMP"), os.TempDir()), program, process)
 	case "azure":
-		return filepath.Join(s.getenv("AGENT_TEMPDIRECTORY"), program, process)
+		return filepath.Join(cmp.Or(s.getenv("AGENT_TEMPDIRECTORY"), os.TempDir()), program, process)
 	case "circleci":
 		// A place that a pipeline can name, for all builds of a job.
 		return filepath.Join(os.TempDir(), program, process)

@@ -58,7 +58,7 @@ func run(ctx context.Context, s surroundings) int {
 		return s.fail(err)
 	}
 	if o.dryRun {
-		if err := p.plan.Fprint(s.stdout); err != nil {
+		if err := p.plan.Fprint(defused(s.stdout)); err != nil {
 			return s.fail(err)
 		}
 		return 0
@@ -103,7 +103,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	defer b.Close()
 	r.built(outcome, started)
 	if outcome.Result != engine.OK {
-		s.tellFailure(outcome)
+		s.tellFailure(p, outcome)
 	}
 
 	// From here on the work of the build is done: what follows is the exit

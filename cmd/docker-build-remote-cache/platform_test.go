@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/report"
+	"github.com/google/go-cmp/cmp"
+)
+
+// onGithub are surroundings whose standard error is returned.
+func onGithub(variables map[string]string) (surroundings, *bytes.Buffer) {
+	out := new(bytes.Buffer)
+	s := surroundings{stderr: out, lookupEnv: func(name string) (string, bool) {
+		if name == "GITHUB_ACTIONS" {
+			return "true", true
+		}
+		value, ok := variables[name]
+		return value, ok
+	}}
+	return s.onPlatform(), out
+}
+
+func TestHitRate(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		cached, all int
+		want        string
+	}{
+		{0, 0, ""}, {0, 3, "0.00"}, {2, 3, "0.66"}, {199, 200, "0.99"}, {3, 3, "1.00"},
+	} {
+		var r report.Report
+		r.Stages = make([]report.Stage, 2)
+		for i := range test.all {
+			step := report.Step{Status: report.Ran}
+			if i < test.cached {
+				step.Status = report.Cached
+			}
+			stage := &r.Stages[i%2]
+			stage.Steps = append(stage.Steps, step)
+		}
+		if got := hitRate(r); got != test.want {
+			t.Errorf("%d of %d are %q, want %q", test.cached, test.all, got, test.want)
+		}
+	}
+}
+
+// The values of secrets are masked, from wherever they come, and nothing else
+// of them is printed.
+func TestMaskSecrets(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	s, out := onGithub(map[string]string{"TOKEN": "s3cr3t"})
+	s.maskSecrets([]engine.Secret{
+		{ID: "env", Env: "TOKEN"},
+		{ID: "unset", Env: "UNSET"},
+		{ID: "file", File: write("key", "first line\nx\nlast line\n")},
+		{ID: "book", File: write("book", strings.Repeat("page ", maxSecret))},
+		{ID: "missing", File: filepath.Join(dir, "missing")},
+	})
+	want := "::add-mask::s3cr3t\n::add-mask::first line\n::add-mask::last line\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A run that nobody has named a report for hands one to later steps, and what
+// cannot be told is told to people.
+func TestTell(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, out := onGithub(map[string]string{
+		"RUNNER_TEMP": dir, "GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "no", "summary"),
+	})
+	file, err := s.platform.reportFile()
+	if err != nil || !strings.HasPrefix(file, dir) {
+		t.Fatalf("report at %q, %v", file, err)
+	}
+	r := report.Report{Image: "app:1", Warnings: []string{"a\n::error::b"}, Stages: []report.Stage{
+		{Name: "builder", Saved: []report.Saved{{Ref: "app:x-builder", Error: "denied"}, {Ref: "app:builder", Error: "denied"}}},
+	}}
+	if err := s.platform.tell(r, file); err == nil {
+		t.Error("the summary that cannot be written is no error")
+	}
+	want := "::warning::a%0A: :error::b\n::warning::cache lost, not saved to x-builder, builder: denied\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	outputs, err := os.ReadFile(filepath.Join(dir, "output"))
+	if err != nil || !strings.Contains(string(outputs), "\n"+file+"\n") || !strings.Contains(string(outputs), "\napp:1\n") {
+		t.Errorf("outputs are %q, %v", outputs, err)
+	}
+}
+
+// Without a platform nobody is told anything.
+func TestNoPlatform(t *testing.T) {
+	t.Parallel()
+	var p *platform
+	p.group("a")
+	p.annotate("error", "Dockerfile", 1, "a")
+	p.endGroup()
+	surroundings{lookupEnv: func(string) (string, bool) { return "", false }}.maskSecrets([]engine.Secret{{Env: "A"}})
+	if file, err := p.reportFile(); file != "" || err != nil {
+		t.Errorf("reportFile = %q, %v", file, err)
+	}
+	if err := p.tell(report.Report{}, ""); err != nil {
+		t.Error(err)
+	}
+}
