@@ -21,7 +21,7 @@ func (s *Saver) exportPartial(ctx context.Context, stages ...int) (ocispec.Descr
 	if err != nil {
 		return exported, err
 	}
-	return newPromotion(s.w, s.plan.Repository, s.plan.Owner().PartialTag(), "").promote(ctx, exported)
+	return newPartialPromotion(s.w, s.plan).promote(ctx, exported)
 }
 
 // How often an export is tried, and the pause before the second attempt,

@@ -27,8 +27,15 @@ type promotion struct {
 	replaceable digest.Digest
 }
 
-func newPromotion(rw ReadWriter, repo registry.Repository, tag string, replaceable digest.Digest) *promotion {
-	return &promotion{rw: rw, repo: repo, tag: tag, replaceable: replaceable}
+// newPromotion moves the tag of complete exports.
+func newPromotion(rw ReadWriter, p Plan, f Found) *promotion {
+	tag := p.Owner().CacheExportTag()
+	return &promotion{rw: rw, repo: p.Repository, tag: tag, replaceable: f.Tags[tag].Root.Digest}
+}
+
+// newPartialPromotion moves the tag of partial ones, which only ever grows.
+func newPartialPromotion(rw ReadWriter, p Plan) *promotion {
+	return &promotion{rw: rw, repo: p.Repository, tag: p.Owner().PartialTag()}
 }
 
 // promotions is how often the tag is moved at most: others may move it too.

@@ -130,11 +130,10 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 		return nil
 	}
 	s.saved = nil
-	complete := s.plan.Owner().CacheExportTag()
-	tag := newPromotion(s.w, s.plan.Repository, complete, s.found.Tags[complete].Root.Digest)
+	tag := newPromotion(s.w, s.plan, s.found)
 	exported := s.plan.Repository.Tagged(s.plan.Owner().PartialTag())
 	if c.Success {
-		exported = s.plan.Repository.Tagged(complete)
+		exported = s.plan.Repository.Tagged(s.plan.Owner().CacheExportTag())
 	}
 	exportErr := s.exportAll(ctx, c, tag)
 	s.pushed, s.times = c.Pushed, map[string]times{}
