@@ -106,8 +106,9 @@ func TestBench(t *testing.T) {
 			}
 		}
 		slices.Reverse(measured) // nobody is always first
+		// After each round, so that a run that is stopped is not lost.
+		publish(t, "builds", builds(r, round+1, fmt.Sprintf("load average %s before, %s after", loadBefore, load())))
 	}
-	publish(t, "builds", builds(r, fmt.Sprintf("load average %s before, %s after", loadBefore, load())))
 }
 
 // start brings up engines, the meter in front of the registry, and mirrors of

@@ -38,9 +38,9 @@ func publish(t *testing.T, part, text string) {
 }
 
 // builds are the tables of TestBench.
-func builds(r *results, conditions string) string {
+func builds(r *results, rounds int, conditions string) string {
 	var w strings.Builder
-	fmt.Fprintf(&w, "%d measurements each, %s. The median of the wall-clock times, and the range:\n\n", *repeats, conditions)
+	fmt.Fprintf(&w, "%d measurements each, %s. The median of the wall-clock times, and the range:\n\n", rounds, conditions)
 	r.writeSeconds(&w)
 	fmt.Fprint(&w, "\nHow many times as long as this tool the others take (medians):\n\n")
 	r.writeRatios(&w)

@@ -34,7 +34,7 @@ const (
 	plain         = "buildx, no cache"
 	buildx        = "buildx"
 	buildxZstd    = "buildx, zstd"
-	noCheckpoints = "--checkpoint 0"
+	noCheckpoints = "this tool, no checkpoints"
 	thisTool      = "this tool"
 )
 
