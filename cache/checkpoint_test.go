@@ -62,6 +62,10 @@ func (b *fakeBuild) PushStage(context.Context, int, string) (ocispec.Descriptor,
 	return ocispec.Descriptor{}, errors.New("no image in this test")
 }
 
+func (b *fakeBuild) PushPartial(context.Context, int, string) (ocispec.Descriptor, error) {
+	return ocispec.Descriptor{}, errors.New("this engine's images carry no cache")
+}
+
 func (b *fakeBuild) calls() [][]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,8 +14,7 @@ func TestWhatBuildsSaveAtTheSameTimeIsUnited(t *testing.T) {
 	f.push(t, f.repo, tag, "old")
 	p := f.plan(t, feat, "", nil)
 	found := Look(t.Context(), f.client, p)
-	known := found.Tags[tag].Root.Digest
-	a, b := newPromotion(f.client, f.repo, tag, known), newPromotion(f.client, f.repo, tag, known)
+	a, b := newPromotion(f.client, p, found), newPromotion(f.client, p, found)
 
 	first := f.push(t, f.repo, "staging", "base", "deps", "a")
 	if got, err := a.promote(t.Context(), first); err != nil || got.Digest != first.Digest {
@@ -47,6 +46,7 @@ func TestTagIsMovedUnderABuild(t *testing.T) {
 	t.Parallel()
 	f := newFake(t)
 	tag := exportTag(feat, "")
+	p := f.plan(t, feat, "", nil)
 	ours, theirs := f.push(t, f.repo, "ours", "base", "ours"), f.push(t, f.repo, "theirs", "base", "theirs")
 	raw, _, err := f.client.Manifest(t.Context(), f.repo, "theirs")
 	if err != nil {
@@ -64,11 +64,11 @@ func TestTagIsMovedUnderABuild(t *testing.T) {
 		}
 		return 0
 	}
-	if _, err := newPromotion(f.client, f.repo, tag, "").promote(t.Context(), ours); err != nil {
+	if _, err := newPromotion(f.client, p, Found{}).promote(t.Context(), ours); err != nil {
 		t.Fatal(err)
 	}
 	// Ours was written after theirs: they look again at the end of their run.
-	if _, err := newPromotion(f.client, f.repo, tag, "").promote(t.Context(), theirs); err != nil {
+	if _, err := newPromotion(f.client, p, Found{}).promote(t.Context(), theirs); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := f.at(t, f.repo, tag), layers("base", "ours", "theirs"); got != want || !moved {
@@ -86,7 +86,7 @@ func TestUnusableCacheIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	ours := f.push(t, f.repo, "ours", "base")
-	if got, err := newPromotion(f.client, f.repo, tag, "").promote(t.Context(), ours); err != nil || got.Digest != ours.Digest {
+	if got, err := newPromotion(f.client, f.plan(t, feat, "", nil), Found{}).promote(t.Context(), ours); err != nil || got.Digest != ours.Digest {
 		t.Errorf("promoted %v, %v", got, err)
 	}
 }
