@@ -23,21 +23,23 @@ func (c *composer) takeImages(f Found) Found {
 	}
 	c.view.StageImages = map[int][]string{}
 	for _, stage := range c.plan.Stages {
-		var chosen *Lineage
-		for _, l := range f.Of(stage.Name) {
-			if _, ok := l.carrier(); !ok || chosen != nil && (l.Level != chosen.Level || !l.newer(*chosen)) {
-				continue
-			}
-			chosen = &l
+		if chosen, image, ok := f.imageOf(stage.Name); ok {
+			c.view.StageImages[stage.Index] = []string{chosen.Ref.Repository.Digested(image.Digest)}
+			c.view.Lineages = append(c.view.Lineages, chosen)
 		}
-		if chosen == nil {
-			continue
-		}
-		image, _ := chosen.carrier()
-		c.view.StageImages[stage.Index] = []string{chosen.Ref.Repository.Digested(image.Digest)}
-		c.view.Lineages = append(c.view.Lineages, *chosen)
 	}
 	return others
+}
+
+// imageOf chooses the image of a stage.
+func (f Found) imageOf(stage string) (chosen Lineage, image ocispec.Descriptor, ok bool) {
+	for _, l := range f.Of(stage) {
+		carrier, carries := l.carrier()
+		if carries && (!ok || l.Level == chosen.Level && l.newer(chosen)) {
+			chosen, image, ok = l, carrier, true
+		}
+	}
+	return chosen, image, ok
 }
 
 // carrier is the image at a lineage's tag that may hold the cache itself.

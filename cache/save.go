@@ -150,7 +150,7 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 		case exportErr != nil:
 			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: !stage.Whole, Err: exportErr})
 		case stage.Whole:
-			group.Go(func() error { s.stage(ctx, plan, due[stage.Index]); return nil })
+			group.Go(func() error { s.stage(ctx, plan, due[stage.Index], !stage.isNew()); return nil })
 		case c.SeparateCache:
 			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: true})
 		default:
@@ -255,8 +255,8 @@ func (s *Saver) due(c Completed, stage CompletedStage) []Slot {
 }
 
 // stage writes the entry of one whole stage to slots.
-func (s *Saver) stage(ctx context.Context, plan StagePlan, slots []Slot) {
-	entry, err := s.entry(ctx, plan)
+func (s *Saver) stage(ctx context.Context, plan StagePlan, slots []Slot, merelyImported bool) {
+	entry, err := s.entry(ctx, plan, merelyImported)
 	for _, slot := range slots {
 		saved := Saved{Stage: plan.Name, Ref: s.plan.Repository.Tagged(s.plan.Tags(slot)[0]), Err: err}
 		if err == nil {
@@ -267,11 +267,16 @@ func (s *Saver) stage(ctx context.Context, plan StagePlan, slots []Slot) {
 }
 
 // entry pushes the stage's image and describes it with its cache.
-func (s *Saver) entry(ctx context.Context, plan StagePlan) (registry.Entry, error) {
+func (s *Saver) entry(ctx context.Context, plan StagePlan, merelyImported bool) (registry.Entry, error) {
 	image := ocispec.Descriptor{}
-	if plan.Name == s.plan.Target && s.pushed != nil {
+	imported, found, ok := s.found.imageOf(plan.Name)
+	switch {
+	case plan.Name == s.plan.Target && s.pushed != nil:
 		image = *s.pushed
-	} else {
+	case s.plan.CacheInImages && merelyImported && ok && found.Platform != nil && imported.Ref.Repository == s.plan.Repository:
+		// What the engine would make of it again may hold less of the cache.
+		image = found
+	default:
 		var err error
 		err = s.persistently(ctx, func() error {
 			image, err = s.b.PushStage(ctx, plan.Index, s.plan.Repository.String())

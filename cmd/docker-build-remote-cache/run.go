@@ -84,6 +84,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	}
 	client := registry.NewClient(s.registryOptions())
 
+	p.plan.CacheInImages = !e.RegistryCache
 	started := time.Now()
 	found := s.look(ctx, client, p)
 	view := cache.Compose(ctx, client, p.plan, found)
