@@ -146,5 +146,5 @@ test('every input is described in action.yml', () => {
     ...ownOptions,
     ...['binary', 'context', 'github-token', 'image', 'secret-envs', 'secret-files', 'secrets', 'tags'],
   ];
-  assert.deepStrictEqual(names.toSorted(), known.toSorted());
+  assert.deepStrictEqual(names.sort(), known.sort());
 });
