@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 
 	"bench": nil, // runs the command as people do
 
-	"internal/orb": nil, // packs the CircleCI orb
+	"internal/pack": nil, // the CircleCI orb and the Azure template
 
 	// For tests alone.
 	"internal/testbed":                 nil,

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds with what the parameters say. No parameter is run as a command; in
-# each, variables are expanded by circleci env subst where that is there.
+# Builds with what the parameters say, on CircleCI and on Azure Pipelines. No
+# parameter is run as a command. Variables in them are expanded by Azure
+# beforehand, on CircleCI by circleci env subst.
 set -euo pipefail
 
 expand() {
@@ -36,6 +37,23 @@ each() {
 	done <<<"$lines"
 }
 
+# given_secrets prints the secrets but for those whose variable holds nothing,
+# as in a fork's pull request. To Azure an unknown variable is the text $(NAME).
+given_secrets() {
+	local line name value
+	while IFS= read -r line; do
+		if [[ $line =~ (^|,)env=([A-Za-z_][A-Za-z0-9_]*)(,|$) ]]; then
+			name=${BASH_REMATCH[2]}
+			value=${!name-}
+			if [[ -z $value || $value == "\$("*")" ]]; then
+				echo "warning: $name is not set: building without that secret" >&2
+				continue
+			fi
+		fi
+		printf '%s\n' "$line"
+	done <<<"$PARAM_SECRETS"
+}
+
 option file "$PARAM_FILE"
 option target "$PARAM_TARGET"
 option platform "$PARAM_PLATFORM"
@@ -52,13 +70,17 @@ fi
 branch default-branch "$default_branch"
 each tag "$PARAM_TAGS"
 each build-arg "$PARAM_BUILD_ARGS"
-each secret "$PARAM_SECRETS"
+each secret "$(given_secrets)"
 each '' "$PARAM_EXTRA_ARGS"
 
 # For save.sh, in the steps after this one.
-state=$(mktemp -d)/state.json
+state=$(mktemp -d "${AGENT_TEMPDIRECTORY:-${TMPDIR:-/tmp}}/remote-cache.XXXXXX")/state.json
 export DOCKER_BUILD_REMOTE_CACHE_STATE=$state
-[[ -z ${BASH_ENV-} ]] || printf 'export DOCKER_BUILD_REMOTE_CACHE_STATE=%q\n' "$state" >>"$BASH_ENV"
+if [[ -n ${TF_BUILD-} ]]; then
+	echo "##vso[task.setvariable variable=DOCKER_BUILD_REMOTE_CACHE_STATE]$state"
+elif [[ -n ${BASH_ENV-} ]]; then
+	printf 'export DOCKER_BUILD_REMOTE_CACHE_STATE=%q\n' "$state" >>"$BASH_ENV"
+fi
 
 # exec: signals reach the program, not this shell.
 exec docker-build-remote-cache "${args[@]}" -- "$(expand "$PARAM_IMAGE")" "$(expand "$PARAM_PATH")"

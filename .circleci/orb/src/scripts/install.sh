@@ -49,9 +49,9 @@ chmod 755 "$partial"
 mv "$partial" "$directory/$program"
 
 # For the steps that follow, as each platform hands a PATH on.
-if [[ -n ${BASH_ENV-} ]]; then
-	echo "export PATH=$(printf %q "$directory"):\$PATH" >>"$BASH_ENV"
-elif [[ -n ${TF_BUILD-} ]]; then
+if [[ -n ${TF_BUILD-} ]]; then
 	echo "##vso[task.prependpath]$directory"
+elif [[ -n ${BASH_ENV-} ]]; then
+	echo "export PATH=$(printf %q "$directory"):\$PATH" >>"$BASH_ENV"
 fi
 "$directory/$program" --version

@@ -1,4 +1,4 @@
-package orb
+package pack
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/internal/vendorschema"
 )
 
-var update = flag.Bool("update", false, "pack the orb into .circleci/orb/orb.yml")
+var update = flag.Bool("update", false, "write the packed files")
 
 func circleciFolder(elements ...string) string {
 	return filepath.Join(append([]string{vendorschema.Root(), ".circleci"}, elements...)...)
@@ -20,25 +20,39 @@ func circleciFolder(elements ...string) string {
 
 func packed(t *testing.T) []byte {
 	t.Helper()
-	source, err := Pack(os.DirFS(circleciFolder("orb", "src")))
+	source, err := Orb(os.DirFS(circleciFolder("orb", "src")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return source
 }
 
-// TestPackedOrbIsCurrent keeps the file that is published, and that URL orbs
-// name, in step with its source.
-func TestPackedOrbIsCurrent(t *testing.T) {
-	t.Parallel()
-	file, want := circleciFolder("orb", "orb.yml"), packed(t)
-	if *update {
-		if err := os.WriteFile(file, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
+func packedTemplate(t *testing.T) []byte {
+	t.Helper()
+	source, err := Template(os.DirFS(vendorschema.Root()), "azure-pipelines/src/build.yml")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%s is not what go test ./internal/orb -update writes (%v)", file, err)
+	return source
+}
+
+// TestPackedFilesAreCurrent keeps the files that pipelines use in step with
+// their sources.
+func TestPackedFilesAreCurrent(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string][]byte{
+		".circleci/orb/orb.yml":     packed(t),
+		"azure-pipelines/build.yml": packedTemplate(t),
+	} {
+		file := filepath.Join(vendorschema.Root(), name)
+		if *update {
+			if err := os.WriteFile(file, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s is not what go test ./internal/pack -update writes (%v)", name, err)
+		}
 	}
 }
 
@@ -51,7 +65,7 @@ func TestPack(t *testing.T) {
 		"commands/skip.md": {Data: []byte("no")},
 		"scripts/x.sh":     {Data: []byte("cat <<END\nx\nEND\n")},
 	}
-	got, err := Pack(src)
+	got, err := Orb(src)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +102,7 @@ func TestPackFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := Pack(c.src); err == nil || !strings.Contains(err.Error(), c.message) {
+			if _, err := Orb(c.src); err == nil || !strings.Contains(err.Error(), c.message) {
 				t.Errorf("the error is %v, want one with %q", err, c.message)
 			}
 		})

@@ -1,4 +1,4 @@
-package orb
+package pack
 
 import (
 	"compress/gzip"
@@ -34,7 +34,7 @@ func newJob(t *testing.T, env map[string]string) *job {
 		t.Fatal(err)
 	}
 	all := map[string]string{
-		"PATH": j.bin + ":/usr/local/bin:/usr/bin:/bin", "HOME": j.home, "BASH_ENV": filepath.Join(j.home, "bash_env"),
+		"PATH": j.bin + ":/usr/local/bin:/usr/bin:/bin", "TMPDIR": j.home, "HOME": j.home, "BASH_ENV": filepath.Join(j.home, "bash_env"),
 		// As CircleCI sets them for a push.
 		"CI": "true", "CIRCLECI": "true", "CIRCLE_BRANCH": "feat/x", "CIRCLE_SHA1": "5ca1ab1e",
 		"CIRCLE_PROJECT_REPONAME": "app", "CIRCLE_PROJECT_USERNAME": "acme", "CIRCLE_WORKING_DIRECTORY": "~/project",
@@ -123,6 +123,11 @@ func (j *job) script(t *testing.T, command string, index int, parameters map[str
 func (j *job) run(t *testing.T, command string, index int, parameters map[string]string) (output string, status int) {
 	t.Helper()
 	script, env := j.script(t, command, index, parameters)
+	return j.runScript(t, script, env)
+}
+
+func (j *job) runScript(t *testing.T, script string, env []string) (output string, status int) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "step")
 	if err := os.WriteFile(file, []byte(script), 0o755); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,9 @@
-// Package orb packs the CircleCI orb in .circleci/orb/src into the one file
-// that CircleCI takes, as circleci orb pack does, which needs no network and
-// no account here. Its tests prove the orb, script by script.
-package orb
+// Package pack makes the one file that a CI platform takes out of several: the
+// CircleCI orb, as circleci orb pack does, which needs the network, and the
+// template for Azure Pipelines. Both hold the same scripts, which stand as
+// files of their own so that they can be checked and run. Its tests prove the
+// packed files, script by script.
+package pack
 
 import (
 	"bytes"
@@ -23,8 +25,8 @@ var folders = []string{"commands", "executors", "jobs", "examples"}
 // https://circleci.com/docs/orbs/author/orb-concepts/#file-include-syntax
 var include = regexp.MustCompile(`^<<\s*include\(([-\w/.]+)\)\s*>>$`)
 
-// Pack reads the folder src of an orb.
-func Pack(src fs.FS) ([]byte, error) {
+// Orb packs the folder src of an orb.
+func Orb(src fs.FS) ([]byte, error) {
 	root, err := readYAML(src, "@orb.yml")
 	if err != nil {
 		return nil, err
@@ -38,14 +40,34 @@ func Pack(src fs.FS) ([]byte, error) {
 			root.Content = append(root.Content, scalar(folder), part)
 		}
 	}
-	if err := expandIncludes(src, root); err != nil {
+	return encode(src, root, escapeParameters)
+}
+
+// Template packs a template of Azure Pipelines. Files are included by their
+// paths in src.
+func Template(src fs.FS, file string) ([]byte, error) {
+	root, err := readYAML(src, file)
+	if err != nil {
+		return nil, err
+	}
+	return encode(src, root, func(script string) string { return script })
+}
+
+// escapeParameters keeps CircleCI from taking a here-document for one of its
+// parameters.
+func escapeParameters(script string) string {
+	return strings.ReplaceAll(script, "<<", `\<<`)
+}
+
+func encode(src fs.FS, root *yaml.Node, escape func(string) string) ([]byte, error) {
+	if err := expandIncludes(src, root, escape); err != nil {
 		return nil, err
 	}
 	var packed bytes.Buffer
 	encoder := yaml.NewEncoder(&packed)
 	encoder.SetIndent(2)
 	if err := encoder.Encode(root); err != nil {
-		return nil, fmt.Errorf("write orb: %w", err)
+		return nil, fmt.Errorf("pack: %w", err)
 	}
 	return packed.Bytes(), nil
 }
@@ -72,7 +94,7 @@ func packFolder(src fs.FS, folder string) (*yaml.Node, error) {
 func readYAML(src fs.FS, file string) (*yaml.Node, error) {
 	source, err := fs.ReadFile(src, file)
 	if err != nil {
-		return nil, fmt.Errorf("read orb: %w", err)
+		return nil, fmt.Errorf("pack: %w", err)
 	}
 	var document yaml.Node
 	if err := yaml.Unmarshal(source, &document); err != nil {
@@ -88,19 +110,18 @@ func scalar(value string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Value: value}
 }
 
-// expandIncludes puts files in the place of the values that name them. What
-// CircleCI would take for a parameter in them is escaped.
-func expandIncludes(src fs.FS, node *yaml.Node) error {
+// expandIncludes puts files in the place of the values that name them.
+func expandIncludes(src fs.FS, node *yaml.Node, escape func(string) string) error {
 	if match := include.FindStringSubmatch(node.Value); node.Kind == yaml.ScalarNode && match != nil {
 		content, err := fs.ReadFile(src, match[1])
 		if err != nil {
 			return fmt.Errorf("include: %w", err)
 		}
-		node.Value = strings.ReplaceAll(string(content), "<<", `\<<`)
+		node.Value = escape(string(content))
 		node.Style = yaml.LiteralStyle
 	}
 	for _, child := range node.Content {
-		if err := expandIncludes(src, child); err != nil {
+		if err := expandIncludes(src, child, escape); err != nil {
 			return err
 		}
 	}
