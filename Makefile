@@ -5,7 +5,7 @@ BENCH ?=
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 .PHONY: build
 build: ## compile the command to bin/
@@ -30,6 +30,10 @@ check: ## run formatters, linters and vulnerability checks
 .PHONY: bench
 bench: testbed ## compare with the recipe and buildx; BENCH='-n 5 -write'
 	go test -tags bench -count=1 -timeout 6h -v ./bench -args $(BENCH)
+
+.PHONY: release-snapshot
+release-snapshot: ## build a release into dist/ without publishing it; needs no network
+	PATH="$$(scripts/tools goreleaser):$$PATH" goreleaser release --snapshot --clean --skip=docker
 
 .PHONY: testbed
 testbed: ## start the engines and the registry that tests use (docs/testbed.md)

@@ -20,6 +20,7 @@ const ownOptions = [
   'base-branch',
   'cache-repo',
   'cache-stages',
+  'cache-trust',
   'cache-save',
   'cache-unprefixed',
   'cache-scope',
@@ -113,7 +114,6 @@ function commandLine(env, directory) {
     if (!name.startsWith('INPUT_')) childEnv[name] = value;
   }
   childEnv[`${ownPrefix}STATE`] = stateFile(directory);
-  childEnv[`${ownPrefix}REPORT`] ||= path.join(directory, 'report.json');
   for (const name of ownOptions) {
     const value = input(name);
     if (value !== '') childEnv[ownPrefix + name.replaceAll('-', '_').toUpperCase()] = value;

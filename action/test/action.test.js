@@ -136,9 +136,3 @@ test('a post that cannot save warns, and leaves the job its result', async t => 
   assert.strictEqual(post.status, 0);
   assert.match(post.output, /^::warning::the rest of the cache was not saved \(exit status 1\)/m);
 });
-
-test('the report stays for the steps after the build', async t => {
-  const j = job(t);
-  await j.run('main.js', { INPUT_IMAGE: 'app' });
-  assert.ok(fs.existsSync(j.stateOf().STATE_directory));
-});

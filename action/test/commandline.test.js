@@ -93,15 +93,6 @@ test('options of the program itself are variables', t => {
   assert.strictEqual(env.DOCKER_BUILD_REMOTE_CACHE_BRANCH, 'b', 'an empty input leaves the job its variable');
 });
 
-test('the report has a place unless the workflow names one', t => {
-  assert.match(of(t, { image: 'app' }).env.DOCKER_BUILD_REMOTE_CACHE_REPORT, /report\.json$/);
-  assert.strictEqual(of(t, { image: 'app', report: 'r.json' }).env.DOCKER_BUILD_REMOTE_CACHE_REPORT, 'r.json');
-  assert.strictEqual(
-    of(t, { image: 'app' }, { DOCKER_BUILD_REMOTE_CACHE_REPORT: 'job.json' }).env.DOCKER_BUILD_REMOTE_CACHE_REPORT,
-    'job.json',
-  );
-});
-
 test('secrets stand in no argument and no variable', t => {
   const { args, env } = of(
     t,
@@ -155,5 +146,5 @@ test('every input is described in action.yml', () => {
     ...ownOptions,
     ...['binary', 'context', 'github-token', 'image', 'secret-envs', 'secret-files', 'secrets', 'tags'],
   ];
-  assert.deepStrictEqual(names.toSorted(), known.toSorted());
+  assert.deepStrictEqual(names.sort(), known.sort());
 });
