@@ -1,34 +1,79 @@
 package cache
 
 import (
+	"encoding/json"
 	"slices"
+	"strings"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge"
+	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	"github.com/opencontainers/go-digest"
 )
 
-// From names the cache that the results of a cached step came from, by record
-// and topmost layer: where several tags refer to it, the one of the step's
-// stage. It is "" unless all of the results are known to be of one cache.
-func (v View) From(stage string, results ...[2]digest.Digest) string {
-	var from *source
-	for _, result := range results {
-		i := slices.IndexFunc(v.results, func(known merge.Source) bool {
-			return known.Record == result[0] && known.Blob == result[1]
-		})
-		if i < 0 {
-			return ""
-		}
-		s := v.sources[v.results[i].Lineage]
-		if from != nil && from != s {
-			return ""
-		}
-		from = s
+// Result is what a step was satisfied with: a result of a cache record.
+type Result struct {
+	Record digest.Digest
+	Layers []digest.Digest // the lowest first
+}
+
+func (r Result) key() string {
+	var key strings.Builder
+	key.WriteString(r.Record.String())
+	for _, layer := range r.Layers {
+		key.WriteString(" " + layer.String())
 	}
-	if from == nil {
+	return key.String()
+}
+
+// origins tell for each result of a merged cache, by its key, which lineages
+// it came from. There may be several: records of one operation differ in
+// their inputs, which are no part of the key.
+func origins(m *merge.Merged) map[string][]int {
+	var config cacheimporttypes.CacheConfig
+	if err := json.Unmarshal(m.Config, &config); err != nil {
+		return nil // our own document
+	}
+	origins := map[string][]int{}
+	next := 0 // sources are in the order of the records with a result
+	for _, record := range config.Records {
+		for _, result := range record.Results {
+			key := Result{record.Digest, layersOf(config, result.LayerIndex)}.key()
+			if lineage := m.Sources[next].Lineage; !slices.Contains(origins[key], lineage) {
+				origins[key] = append(origins[key], lineage)
+			}
+			next++
+		}
+	}
+	return origins
+}
+
+// layersOf are the blobs of a chain of layers, the lowest first.
+func layersOf(config cacheimporttypes.CacheConfig, top int) []digest.Digest {
+	var layers []digest.Digest
+	for top >= 0 && top < len(config.Layers) && len(layers) < len(config.Layers) {
+		layers = append(layers, config.Layers[top].Blob)
+		top = config.Layers[top].ParentIndex
+	}
+	slices.Reverse(layers)
+	return layers
+}
+
+// From names the cache that the results of a cached step came from: where
+// several tags refer to it, the one of the step's stage. It is "" unless all
+// of the results are known to be of one cache.
+func (v View) From(stage string, results ...Result) string {
+	from := -1
+	for _, result := range results {
+		lineages := v.origins[result.key()]
+		if len(lineages) != 1 || from >= 0 && from != lineages[0] {
+			return ""
+		}
+		from = lineages[0]
+	}
+	if from < 0 {
 		return ""
 	}
-	return from.nameFor(stage)
+	return v.sources[from].nameFor(stage)
 }
 
 // OnlyFrom names, for a step of a stage, the one cache that the view is made

@@ -38,7 +38,7 @@ type View struct {
 	Warnings []string
 
 	sources []*source
-	results []merge.Source
+	origins map[string][]int // see From
 }
 
 // Empty tells whether there is nothing to import.
@@ -171,7 +171,7 @@ func (c *composer) tellLost(sources []*source, lost []digest.Digest) {
 
 // take makes the view of what was merged.
 func (c *composer) take(ctx context.Context, merged *merge.Merged, sources []*source, blobs *blobs) {
-	c.view.Conflicts, c.view.sources, c.view.results = merged.Stats.Conflicts, sources, merged.Sources
+	c.view.Conflicts, c.view.sources, c.view.origins = merged.Stats.Conflicts, sources, origins(merged)
 	if merged.Same >= 0 {
 		same := sources[merged.Same]
 		c.view.Ref = same.repository.Digested(same.digest)

@@ -259,22 +259,28 @@ func TestFromNamesTheCacheOfAStep(t *testing.T) {
 	f.push(t, f.repo, exportTag(master, ""), "base", "deps@master")
 	f.push(t, f.repo, exportTag(feat, ""), "base", "deps@feat", "app")
 	view, _ := f.view(t, f.plan(t, feat, "", nil))
-	result := func(step string) [2]digest.Digest {
-		return [2]digest.Digest{recordOf(step), digest.FromBytes(layerOf(step))}
+	result := func(steps ...string) Result {
+		r := Result{Record: recordOf(steps[len(steps)-1])}
+		for _, step := range steps {
+			r.Layers = append(r.Layers, digest.FromBytes(layerOf(step)))
+		}
+		return r
 	}
+	base, deps, app := result("base"), result("base", "deps@master"), result("base", "deps@feat", "app")
 	ofMaster, ofFeat := f.repo.Tagged(exportTag(master, "")).String(), f.repo.Tagged(exportTag(feat, "")).String()
 	for _, tc := range []struct {
-		results [][2]digest.Digest
+		results []Result
 		want    string
 	}{
 		{nil, ""},
-		{[][2]digest.Digest{result("base")}, ofMaster},
-		{[][2]digest.Digest{result("deps@master")}, ofMaster},
-		{[][2]digest.Digest{result("deps@feat")}, ""}, // not in the view: the engine had it
-		{[][2]digest.Digest{result("app")}, ofFeat},
-		{[][2]digest.Digest{result("base"), result("deps@master")}, ofMaster},
-		{[][2]digest.Digest{result("base"), result("app")}, ""},
-		{[][2]digest.Digest{result("app"), result("else")}, ""},
+		{[]Result{base}, ofMaster},
+		{[]Result{deps}, ofMaster},
+		{[]Result{result("base", "deps@feat")}, ""}, // not in the view: the engine had it
+		{[]Result{result("deps@master")}, ""},       // on another base
+		{[]Result{app}, ofFeat},
+		{[]Result{base, deps}, ofMaster},
+		{[]Result{base, app}, ""},
+		{[]Result{app, result("else")}, ""},
 	} {
 		if got := view.From("builder", tc.results...); got != tc.want {
 			t.Errorf("From(%v) = %q, want %q", tc.results, got, tc.want)

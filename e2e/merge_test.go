@@ -96,7 +96,7 @@ func TestRebasedBranchTakesFromBoth(t *testing.T) {
 		rebased.wantFrom(t, "base=master-base deps=master-deps,master-deps app=feat-app,feat-app 3=master")
 		again := build(branch, "2", "2")
 		again.wantSteps(t, "base=c deps=cc app=cc 3=cc")
-		again.wantFrom(t, "base=master-base deps=master-deps,master-deps app=feat-app,feat-app 3=master,feat")
+		again.wantFrom(t, "base=master-base deps=master-deps,master-deps app=feat,feat 3=master,feat")
 	})
 }
 

@@ -29,10 +29,10 @@ import (
 )
 
 // CacheResult is what a cached step was satisfied with: a result of a cache
-// record, identified by its topmost layer.
+// record.
 type CacheResult struct {
 	Record digest.Digest
-	Layer  digest.Digest
+	Layers []digest.Digest // the lowest first
 }
 
 // Reacher is a Build that can tell what its cached steps were satisfied with.
@@ -205,11 +205,13 @@ func (r recordsOnly) Writer(ctx context.Context, opts ...content.WriterOpt) (con
 // record is known by its operation alone: where a step could be meant by
 // several, or several steps by one, it is left out.
 func (b *solveBuild) identify(config cacheimporttypes.CacheConfig) map[int][]CacheResult {
-	results := map[digest.Digest][]digest.Digest{} // top layers by record
+	results := map[digest.Digest][][]digest.Digest{} // chains of layers by record
 	for _, record := range config.Records {
 		for _, result := range record.Results {
-			if result.LayerIndex >= 0 && result.LayerIndex < len(config.Layers) {
-				results[record.Digest] = append(results[record.Digest], config.Layers[result.LayerIndex].Blob)
+			chain := layersOf(config, result.LayerIndex)
+			same := func(other []digest.Digest) bool { return slices.Equal(other, chain) }
+			if !slices.ContainsFunc(results[record.Digest], same) {
+				results[record.Digest] = append(results[record.Digest], chain)
 			}
 		}
 	}
@@ -228,15 +230,26 @@ func (b *solveBuild) identify(config cacheimporttypes.CacheConfig) map[int][]Cac
 	identified := map[int][]CacheResult{}
 	for line, records := range ends {
 		for _, record := range records {
-			layers := slices.Compact(slices.Sorted(slices.Values(results[record])))
-			if record == "" || vertices[record] != 1 || len(layers) != 1 {
+			chains := results[record]
+			if record == "" || vertices[record] != 1 || len(chains) != 1 {
 				delete(identified, line)
 				break
 			}
-			identified[line] = append(identified[line], CacheResult{record, layers[0]})
+			identified[line] = append(identified[line], CacheResult{record, chains[0]})
 		}
 	}
 	return identified
+}
+
+// layersOf are the blobs of a chain of layers, the lowest first.
+func layersOf(config cacheimporttypes.CacheConfig, top int) []digest.Digest {
+	var layers []digest.Digest
+	for top >= 0 && top < len(config.Layers) && len(layers) < len(config.Layers) {
+		layers = append(layers, config.Layers[top].Blob)
+		top = config.Layers[top].ParentIndex
+	}
+	slices.Reverse(layers)
+	return layers
 }
 
 // eachHit visits the vertices of cached steps, inputs first: the step's first

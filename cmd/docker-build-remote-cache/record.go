@@ -11,7 +11,6 @@ import (
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci/dialect"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/report"
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/term"
 )
 
@@ -107,9 +106,9 @@ func (r *recorder) attribute(ctx context.Context, b engine.Build, v cache.View) 
 		return
 	}
 	for _, step := range b.Steps() {
-		var results [][2]digest.Digest
+		var results []cache.Result
 		for _, result := range reached[step.Line] {
-			results = append(results, [2]digest.Digest{result.Record, result.Layer})
+			results = append(results, cache.Result(result))
 		}
 		if step.Status == engine.Cached {
 			r.from[step.Line] = v.From(r.prepared.file.Stages[step.Stage].Target(), results...)
