@@ -8,8 +8,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-
-	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge"
 )
 
 // inRepo is the runner with a repository of its own.
@@ -102,13 +100,7 @@ func checkManifest(t *testing.T, repository name.Repository, ref name.Reference)
 			t.Errorf("%s: layer %s: %v", ref, layer.Digest, err)
 		}
 	}
-	if strings.Contains(string(manifest.Config.MediaType), "buildkit.cacheconfig") {
-		parsed, err := merge.ParseManifest(got.Manifest)
-		if err == nil {
-			_, err = parsed.Lineage(ref.String(), config)
-		}
-		if err != nil {
-			t.Errorf("%s cannot be imported: %v", ref, err)
-		}
+	if len(config) == 0 {
+		t.Errorf("%s has no config", ref)
 	}
 }
