@@ -8,67 +8,94 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/internal/testbed"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/report"
 )
 
+// rescueStep is a step and what stands before it. %s is what it does, of which
+// a mishap may take the place; old is how engines write it that know neither
+// heredocs nor --link nor RUN --mount, "" for the same.
+type rescueStep struct{ before, text, old string }
+
 // rescueSteps are the steps of three stages, of which test is a leaf that
-// nothing uses and the last one is unnamed. %d is what differs when a step is
-// made to fail, or to wait for a signal.
-var rescueSteps = []struct{ before, text string }{
-	{"FROM BASE AS builder", "RUN echo 1 >/1 && %s"},
-	{"", "COPY --link %s /src/"},
-	{"", "RUN sleep 0.2; echo 3 >/3 && %s"},
-	{"", "RUN <<EOF\necho 4 >/4\n%s\nEOF"},
-	{"ENV KEY=value", "RUN sleep 0.2; echo $KEY >/5 && %s"},
-	{"FROM builder AS test", "RUN sleep 0.3; echo 6 >/6 && %s"},
-	{"", "COPY %s /test/"},
-	{"", "RUN echo 8 >/8 && %s"},
-	{"FROM BASE", "RUN sleep 0.1; echo 9 >/9 && %s"},
-	{"", "COPY --from=builder /%[2]s /"},
-	{"", "RUN --mount=type=bind,from=builder,target=/b echo 11 >/11 && %s"},
-	{"", "WORKDIR /work/%[3]s"},
-	{"", "RUN echo 13 >/13 && %s"},
+// nothing uses and the last one is unnamed.
+var rescueSteps = []rescueStep{
+	{"FROM BASE AS builder", "RUN echo 1 >/1 && %s", ""},
+	{"", "COPY --link %s /src/", "COPY %s /src/"},
+	{"", "RUN sleep 0.2; echo 3 >/3 && %s", ""},
+	{"", "RUN <<EOF\necho 4 >/4\n%s\nEOF", "RUN echo 4 >/4; %s"},
+	{"ENV KEY=value", "RUN sleep 0.2; echo $KEY >/5 && %s", ""},
+	{"FROM builder AS test", "RUN sleep 0.3; echo 6 >/6 && %s", ""},
+	{"", "COPY %s /test/", ""},
+	{"", "RUN echo 8 >/8 && %s", ""},
+	{"FROM BASE", "RUN sleep 0.1; echo 9 >/9 && %s", ""},
+	{"", "COPY --from=builder /%s /", ""},
+	{"", "RUN --mount=type=bind,from=builder,target=/b echo 11 >/11 && %s", "RUN echo 11 >/11 && %s"},
+	{"", "WORKDIR /work/%s", ""},
+	{"", "RUN echo 13 >/13 && %s", ""},
 }
 
-// what a step does in place of its work.
-type mishap struct{ run, source, built string }
+// mishap is what a step does in place of its work, by what kind of step it is.
+type mishap struct{ run, source, built, dir string }
 
 var (
-	fails = mishap{"exit 7", "missing.txt", "missing"}
+	sound = mishap{"true", "src.txt", "5", "here"}
+	fails = mishap{run: "exit 7", source: "missing.txt", built: "missing"}
 	waits = mishap{run: "echo now in the step && sleep 120"}
 )
 
+// of is the part of a mishap that befalls a step, "" for none.
+func (m mishap) of(text string) string {
+	switch {
+	case strings.HasPrefix(text, "COPY --from"):
+		return m.built
+	case strings.HasPrefix(text, "COPY"):
+		return m.source
+	case strings.HasPrefix(text, "WORKDIR"):
+		return m.dir
+	}
+	return m.run
+}
+
 // rescueDockerfile is the Dockerfile in which a mishap befalls step k, counted
 // from 1; 0 is the sound one.
-func rescueDockerfile(k int, m mishap) string {
+func (k rescueKind) dockerfile(step int, m mishap) string {
 	var b strings.Builder
-	for i, step := range rescueSteps {
-		if step.before != "" {
-			fmt.Fprintln(&b, step.before)
+	for i, s := range rescueSteps {
+		if s.before != "" {
+			fmt.Fprintln(&b, s.before)
 		}
-		does := mishap{"true", "src.txt", "5"}
-		if i+1 == k {
+		text, does := s.text, sound
+		if k.old && s.old != "" {
+			text = s.old
+		}
+		if i+1 == step {
 			does = m
 		}
-		text := step.text
-		switch {
-		case strings.HasPrefix(text, "COPY --from"):
-			text = strings.ReplaceAll(text, "%[2]s", does.built)
-		case strings.HasPrefix(text, "COPY"):
-			text = fmt.Sprintf(text, does.source)
-		case strings.HasPrefix(text, "WORKDIR"):
-			text = strings.ReplaceAll(text, "%[3]s", "here")
-		default:
-			text = fmt.Sprintf(text, does.run)
-		}
-		fmt.Fprintln(&b, text)
+		fmt.Fprintf(&b, text+"\n", does.of(text))
 	}
 	return b.String()
 }
 
+// rescueKind is a kind of engine, with how it writes steps.
+type rescueKind struct {
+	kind
+	old bool
+}
+
+// rescueKinds are the ways in which engines hand over what a failed build
+// completed: a cache of its own, images of a cut Dockerfile, images of steps.
+var rescueKinds = []rescueKind{
+	{kinds[0], false},
+	{kind{"docker", testbed.Docker, dockerHost}, true},
+	{kind{"classic", testbed.Docker, func(address string) []string { return []string{"DOCKER_HOST=" + address, "DOCKER_BUILDKIT=0"} }}, true},
+}
+
+func rescueDockerfile(step int, m mishap) string { return rescueKinds[0].dockerfile(step, m) }
+
 // canFail and canWait tell which steps a mishap can befall.
-func canFail(k int) bool { return !strings.HasPrefix(rescueSteps[k-1].text, "WORKDIR") }
-func canWait(k int) bool { return strings.HasPrefix(rescueSteps[k-1].text, "RUN") }
+func canFail(k int) bool { return fails.of(rescueSteps[k-1].text) != "" }
+func canWait(k int) bool { return waits.of(rescueSteps[k-1].text) != "" }
 
 // chosen are the steps to try: some of them in an ordinary run, all in a soak.
 func chosen(possible func(int) bool, some ...int) []int {
@@ -117,22 +144,32 @@ func wantResumed(t *testing.T, first, second outcome) {
 
 // A step that fails costs itself and what depends on it, nothing else.
 func TestRescueAfterFailure(t *testing.T) {
-	r := onBuildKit(t)
-	r.write(t, "src.txt", "source\n")
-	for _, k := range chosen(canFail, 2, 5, 8, 10) {
-		t.Run(fmt.Sprint(k), func(t *testing.T) {
-			branch := r.inRepo(t).on("feat/x")
-			r.write(t, "Dockerfile", rescueDockerfile(k, fails))
-			r.engine.Fresh(t)
-			failed := branch.run(t, 1, branch.image("1"))
-			wantStatus(t, failed, k, report.Failed)
+	t.Parallel()
+	for _, kind := range rescueKinds {
+		some := []int{8}
+		if !kind.old {
+			some = []int{2, 5, 8, 10}
+		}
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRunner(t, kind.kind)
+			r.write(t, "src.txt", "source\n")
+			for _, k := range chosen(canFail, some...) {
+				t.Run(fmt.Sprint(k), func(t *testing.T) {
+					branch := r.inRepo(t).on("feat/x")
+					r.write(t, "Dockerfile", kind.dockerfile(k, fails))
+					r.engine.Fresh(t)
+					failed := branch.run(t, 1, branch.image("1"))
+					wantStatus(t, failed, k, report.Failed)
 
-			r.write(t, "Dockerfile", rescueDockerfile(0, fails))
-			r.engine.Fresh(t)
-			repaired := branch.run(t, 0, branch.image("1"))
-			wantResumed(t, failed, repaired)
-			wantGzip(t, branch.image("1"))
-			wantImportable(t, branch.repo)
+					r.write(t, "Dockerfile", kind.dockerfile(0, fails))
+					r.engine.Fresh(t)
+					repaired := branch.run(t, 0, branch.image("1"))
+					wantResumed(t, failed, repaired)
+					wantGzip(t, branch.image("1"))
+					wantImportable(t, branch.repo)
+				})
+			}
 		})
 	}
 }
@@ -149,32 +186,43 @@ func TestKeepGoing(t *testing.T) {
 
 // A signal stops the steps that run; what was complete is saved.
 func TestRescueAfterSignal(t *testing.T) {
-	r := onBuildKit(t)
-	r.write(t, "src.txt", "source\n")
-	for _, k := range chosen(canWait, 4, 11) {
-		for name, signal := range map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM} {
-			if !soaking() && (k == 4) != (signal == syscall.SIGINT) {
-				continue // one each
-			}
-			t.Run(fmt.Sprint(k, name), func(t *testing.T) {
-				branch := r.inRepo(t).on("feat/x")
-				r.write(t, "Dockerfile", rescueDockerfile(k, waits))
-				r.engine.Fresh(t)
-				p := branch.start(t, branch.image("1"), "--progress", "plain")
-				p.signal(t, " now in the step\n", signal)
-				canceled := p.wait(t)
-				if want := 128 + int(signal); canceled.status != want {
-					t.Fatalf("exit status %d, want %d\n%s", canceled.status, want, canceled.stderr)
+	t.Parallel()
+	signals := []struct {
+		name   string
+		signal syscall.Signal
+		some   int // the step to try it in, in an ordinary run
+	}{{"INT", syscall.SIGINT, 4}, {"TERM", syscall.SIGTERM, 11}}
+	for _, kind := range rescueKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRunner(t, kind.kind)
+			r.write(t, "src.txt", "source\n")
+			for _, s := range signals {
+				if kind.old && s.signal == syscall.SIGINT && !soaking() {
+					continue
 				}
-				wantStatus(t, canceled, k, report.Canceled)
+				for _, k := range chosen(canWait, s.some) {
+					t.Run(fmt.Sprint(k, s.name), func(t *testing.T) {
+						branch := r.inRepo(t).on("feat/x")
+						r.write(t, "Dockerfile", kind.dockerfile(k, waits))
+						r.engine.Fresh(t)
+						p := branch.start(t, branch.image("1"), "--progress", "plain")
+						p.signal(t, "now in the step\n", s.signal)
+						canceled := p.wait(t)
+						if want := 128 + int(s.signal); canceled.status != want {
+							t.Fatalf("exit status %d, want %d\n%s", canceled.status, want, canceled.stderr)
+						}
+						wantStatus(t, canceled, k, report.Canceled)
 
-				r.write(t, "Dockerfile", rescueDockerfile(0, waits))
-				r.engine.Fresh(t)
-				repaired := branch.run(t, 0, branch.image("1"))
-				wantResumed(t, canceled, repaired)
-				wantGzip(t, branch.image("1"))
-			})
-		}
+						r.write(t, "Dockerfile", kind.dockerfile(0, waits))
+						r.engine.Fresh(t)
+						repaired := branch.run(t, 0, branch.image("1"))
+						wantResumed(t, canceled, repaired)
+						wantGzip(t, branch.image("1"))
+					})
+				}
+			}
+		})
 	}
 }
 
