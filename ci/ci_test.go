@@ -118,8 +118,8 @@ func TestDetectRecorded(t *testing.T) {
 			if facts.Trust != want {
 				t.Errorf("trust is %s, the name promises %s", facts.Trust, want)
 			}
-			if facts.Provider != r.provider {
-				t.Errorf("provider is %s", facts.Provider)
+			if facts.Provider != r.provider || Provider(r.input(t).Getenv) != r.provider {
+				t.Errorf("provider is %s, and %s at first sight", facts.Provider, Provider(r.input(t).Getenv))
 			}
 			isPull := strings.Contains(r.name, "pull-request") || strings.Contains(r.name, "merge-request")
 			if isPull && r.name != "branch-with-pull-request" && facts.PullRequest == nil {

@@ -133,7 +133,9 @@ func TestAForkWritesNothing(t *testing.T) {
 	// The image is not a cache, and its push the pipeline's own wish; only a
 	// tag that caches are read from is out of a stranger's reach.
 	fork := r.as(t, "github/fork-pull-request")
-	fork.run(t, 0, r.image("2"))
+	if o := fork.run(t, 0, r.image("2")); !strings.Contains(o.stderr, "--push=false leaves it out") {
+		t.Errorf("the push is not spoken of:\n%s", o.stderr)
+	}
 	o := fork.run(t, 0, r.repo) // latest
 	after := r.tags(t, login)
 	if after["2"] == "" || o.report.Result.Pushed {

@@ -37,6 +37,9 @@ func (p *prepared) distrust(o *options) {
 // laptop with read rights is told so once, and before it has exported
 // gigabytes. An answer that is no answer is left to the saving.
 func (s surroundings) look(ctx context.Context, client *registry.Client, p *prepared) cache.Found {
+	if p.plan.Push && p.plan.Origin.Trust != cache.TrustOwn {
+		s.talk("%s: the push of %s needs credentials that such builds mostly lack; --push=false leaves it out", p.plan.Origin.Trust, p.plan.Image)
+	}
 	answer := make(chan error, 1)
 	if p.plan.Writes() {
 		go func() { answer <- client.CanPush(ctx, p.plan.Repository) }()
