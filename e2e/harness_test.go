@@ -111,6 +111,17 @@ func onBuildKit(t *testing.T) *runner {
 	return newRunner(t, kinds[0])
 }
 
+func engineKind(t *testing.T, name string) kind {
+	t.Helper()
+	for _, kind := range kinds {
+		if kind.name == name {
+			return kind
+		}
+	}
+	t.Fatalf("no engine is called %s", name)
+	return kind{}
+}
+
 // newRunner takes an engine, empty, for this test.
 func newRunner(t *testing.T, k kind) *runner {
 	t.Helper()
@@ -239,7 +250,13 @@ func (p *process) wait(t *testing.T) outcome {
 // run runs the command to its end, which must have this status.
 func (r *runner) run(t *testing.T, status int, args ...string) outcome {
 	t.Helper()
-	o := r.start(t, args...).wait(t)
+	return r.start(t, args...).wantStatus(t, status)
+}
+
+// wantStatus waits for the end of a run, which must have this status.
+func (p *process) wantStatus(t *testing.T, status int) outcome {
+	t.Helper()
+	o := p.wait(t)
 	if o.status != status {
 		t.Fatalf("%s: exit status %d, want %d\n%s", o.args, o.status, status, o.stderr)
 	}

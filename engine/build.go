@@ -13,7 +13,9 @@ import (
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/util/grpcerrors"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc/codes"
 )
 
 // Request is one build: what, from which caches, and how it is shown.
@@ -135,6 +137,12 @@ func (o Outcome) Excerpt(w io.Writer, dockerfile []byte) {
 		}
 		source.Print(w)
 	}
+}
+
+// EngineGone tells whether the engine, not the build, has failed: it was
+// stopped, or the connection to it broke.
+func (o Outcome) EngineGone() bool {
+	return o.Result == BuildFailed && grpcerrors.Code(o.Err) == codes.Unavailable
 }
 
 // CacheFault tells whether the build may have failed for its imported cache

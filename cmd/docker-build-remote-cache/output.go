@@ -17,13 +17,13 @@ import (
 // with "remote-cache: ". Errors are "error: " and "hint: ", in lower case,
 // without a full stop.
 
-// tellLookup says which cache each stage starts from.
-func (s surroundings) tellLookup(p *prepared, f cache.Found, v cache.View) {
+// tellLookup says which cache each stage starts from, and what went wrong.
+func (s surroundings) tellLookup(o *options, p *prepared, f cache.Found, v cache.View) {
 	for _, warning := range append(append([]string{}, f.Warnings...), v.Warnings...) {
 		s.talk("warning: %s", warning)
 	}
-	if v.Empty() && len(f.Warnings) > 0 {
-		return // whether there is a cache is not known
+	if o.quiet || v.Empty() && len(f.Warnings) > 0 {
+		return // or whether there is a cache is not known
 	}
 	shared := v.Of("")
 	for _, stage := range p.plan.Stages {
@@ -59,7 +59,11 @@ func tagsOf(lineages []cache.Lineage) string {
 // tellFailure shows why the build failed, as docker build does.
 func (s surroundings) tellFailure(p *prepared, outcome engine.Outcome) {
 	outcome.Excerpt(s.stderr, p.file.Source)
-	if outcome.Result == engine.BuildFailed {
+	switch {
+	case outcome.EngineGone():
+		writeError(s.stderr, "build: the engine went away: "+outcome.Err.Error(),
+			"look at the engine's log, then run the same command again: it begins where the last checkpoint was saved")
+	case outcome.Result == engine.BuildFailed:
 		writeError(s.stderr, "build: "+outcome.Err.Error(), "")
 	}
 }

@@ -89,7 +89,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	found := s.look(ctx, client, p)
 	view := cache.Compose(ctx, client, p.plan, found)
 	r.lookedUp(found, view, started)
-	s.tellLookup(p, found, view)
+	s.tellLookup(o, p, found, view)
 
 	started = time.Now()
 	k := &keeper{
