@@ -73,6 +73,7 @@ type bench struct {
 	env       *testbed.Env
 	meter     *meter
 	registry  string // the meter's host:port
+	state     string // the testbed's directory
 	environ   []string
 	args      []string // of every build
 	engines   map[string]*testbed.Engine
@@ -101,8 +102,8 @@ func TestBench(t *testing.T) {
 				}
 				m := b.measure(t, p, s, round, number)
 				r.measured = append(r.measured, m)
-				fmt.Printf("%d/%d  %-28s  %-16s  %7.2f s  %6.1f MB to, %6.1f MB from the registry, %d requests\n", round+1, *repeats,
-					s.name, p.name, m.elapsed.Seconds(), float64(m.moved.sent)/1e6, float64(m.moved.received)/1e6, m.moved.requests)
+				fmt.Printf("%d/%d  %-28s  %-24s  %7.2f s  %6.2f processor s  %6.1f MB to, %6.1f MB from the registry, %d requests\n", round+1, *repeats,
+					s.name, p.name, m.elapsed.Seconds(), m.processor.Seconds(), float64(m.moved.sent)/1e6, float64(m.moved.received)/1e6, m.moved.requests)
 			}
 		}
 		slices.Reverse(measured) // nobody is always first
@@ -123,6 +124,11 @@ func start(t *testing.T) *bench {
 		b.engines[name] = b.env.Engine(t, name)
 	}
 	b.environ = b.env.Environ()
+	for _, variable := range b.environ {
+		if dir, ok := strings.CutPrefix(variable, "TESTBED_DIR="); ok {
+			b.state = dir
+		}
+	}
 
 	b.meter = newMeter(&url.URL{Scheme: "http", Host: b.env.Registry})
 	b.registry = serve(t, b.meter)
@@ -181,9 +187,43 @@ func (b *bench) measure(t *testing.T, p peer, s scenario, round, number int) mea
 	}
 	b.engines[p.engine].Fresh(t)
 	cmd := p.command(job)
-	before := b.meter.read()
+	before, used := b.meter.read(), b.daemons(t, p.engine)
 	elapsed := b.run(t, history+"-"+fmt.Sprint(number), s.broken, cmd)
-	return measurement{peer: p.name, scenario: s.name, elapsed: elapsed, moved: b.meter.read().since(before)}
+	return measurement{
+		peer: p.name, scenario: s.name, elapsed: elapsed, moved: b.meter.read().since(before),
+		processor: b.daemons(t, p.engine) - used + cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
+	}
+}
+
+// daemons is what an engine and the registry have used of the processors.
+func (b *bench) daemons(t *testing.T, engine string) time.Duration {
+	var total time.Duration
+	for _, name := range []string{engine, "registry"} {
+		// The process that scripts/testbed has started: of an engine, the
+		// parent of its namespace's first.
+		record, err := os.ReadFile(filepath.Join(b.state, "run", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pid int
+		if _, err := fmt.Sscan(string(record), &pid); err != nil {
+			t.Fatal(err)
+		}
+		used, err := processorTime(pid)
+		if name == engine {
+			var first []byte
+			if first, err = os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid)); err == nil {
+				if _, err = fmt.Sscan(string(first), &pid); err == nil {
+					used, err = namespaceTime(pid)
+				}
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += used
+	}
+	return total
 }
 
 // stamp sets this run's repositories apart from those of earlier ones.

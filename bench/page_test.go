@@ -46,6 +46,9 @@ func builds(r *results, rounds int, conditions string) string {
 	r.writeRatios(&w)
 	fmt.Fprint(&w, "\nWhat passed through the registry, of the median build:\n\n")
 	r.writeBytes(&w)
+	fmt.Fprint(&w, "\nWhat engine, client and registry used of the processors, of the median build; other than the\n"+
+		"wall clock, this hardly depends on what else the machine does:\n\n")
+	r.writeProcessor(&w)
 	fmt.Fprint(&w, "\nThe goals:\n\n")
 	r.writeGoals(&w, goals)
 	return w.String()

@@ -109,12 +109,16 @@ func TestTables(t *testing.T) {
 		{"tool", "cold", 6},
 		{"tool", "warm", 0.25},
 	} {
-		r.measured = append(r.measured, measurement{m.peer, m.scenario, time.Duration(m.seconds * float64(time.Second)), reading{2e6, 1e6, 1}})
+		r.measured = append(r.measured, measurement{
+			peer: m.peer, scenario: m.scenario, elapsed: time.Duration(m.seconds * float64(time.Second)),
+			processor: time.Second, moved: reading{2e6, 1e6, 1},
+		})
 	}
 	var w strings.Builder
 	r.writeSeconds(&w)
 	r.writeRatios(&w)
 	r.writeBytes(&w)
+	r.writeProcessor(&w)
 	r.writeGoals(&w, []goal{
 		{"twice as fast", "other", "cold", 2, "tool", "cold"},
 		{"three times as fast", "other", "cold", 3, "tool", "cold"},
@@ -133,6 +137,10 @@ func TestTables(t *testing.T) {
 |---|---:|---:|
 | cold | 2.0 / 1.0 | 2.0 / 1.0 |
 | warm |  | 2.0 / 1.0 |
+| processor seconds | other | tool |
+|---|---:|---:|
+| cold | 1.00 | 1.00 |
+| warm |  | 1.00 |
 | goal | measured | |
 |---|---:|---|
 | twice as fast | 2.50 times faster | met |

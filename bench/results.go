@@ -12,6 +12,7 @@ import (
 type measurement struct {
 	peer, scenario string
 	elapsed        time.Duration
+	processor      time.Duration // of engine, client and registry
 	moved          reading
 }
 
@@ -84,6 +85,18 @@ func (r *results) writeBytes(w io.Writer) {
 		}
 		moved := sample[len(sample)/2].moved
 		return fmt.Sprintf("%.1f / %.1f", float64(moved.sent)/1e6, float64(moved.received)/1e6)
+	})
+}
+
+// writeProcessor writes the table of processor seconds, of the median
+// measurement.
+func (r *results) writeProcessor(w io.Writer) {
+	r.writeTable(w, "processor seconds", func(peer, scenario string) string {
+		sample := r.sample(peer, scenario)
+		if len(sample) == 0 {
+			return ""
+		}
+		return seconds(sample[len(sample)/2].processor.Seconds())
 	})
 }
 
