@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ import (
 
 var (
 	repeats   = flag.Int("n", 3, "how often each build is measured")
-	only      = flag.String("peers", "", "measure only the peers whose names contain this")
+	only      = flag.String("peers", "", "measure only the peers whose names this regular expression matches")
 	writeDocs = flag.Bool("write", false, "write docs/benchmarks.md")
 	keep      = flag.String("keep", "", "directory in which to keep outputs and reports")
 )
@@ -83,9 +84,13 @@ type bench struct {
 func TestBench(t *testing.T) {
 	b := start(t)
 	r := &results{}
+	wanted, err := regexp.Compile(*only)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var measured []peer
 	for _, p := range peers(compile(t, b.directory), b.directory) {
-		if strings.Contains(p.name, *only) {
+		if wanted.MatchString(p.name) {
 			measured = append(measured, p)
 			r.peers = append(r.peers, p.name)
 		}
@@ -105,10 +110,11 @@ func TestBench(t *testing.T) {
 				fmt.Printf("%d/%d  %-28s  %-24s  %7.2f s  %6.2f processor s  %6.1f MB to, %6.1f MB from the registry, %d requests\n", round+1, *repeats,
 					s.name, p.name, m.elapsed.Seconds(), m.processor.Seconds(), float64(m.moved.sent)/1e6, float64(m.moved.received)/1e6, m.moved.requests)
 			}
+			// After each scenario, so that a run that is stopped is not lost.
+			text := builds(r, round+1, fmt.Sprintf("load average %s before, %s after", loadBefore, load()))
+			publish(t, "builds", text, round+1 == *repeats && number+1 == len(scenarios))
 		}
 		slices.Reverse(measured) // nobody is always first
-		// After each round, so that a run that is stopped is not lost.
-		publish(t, "builds", builds(r, round+1, fmt.Sprintf("load average %s before, %s after", loadBefore, load())))
 	}
 }
 

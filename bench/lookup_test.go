@@ -57,7 +57,7 @@ func TestLookup(t *testing.T) {
 	fmt.Fprintf(&w, "| %s | **%.2f** (%.2f-%.2f) | %.1f | %d |\n", r.scenarios[0], middle.elapsed.Seconds(),
 		sample[0].elapsed.Seconds(), sample[len(sample)-1].elapsed.Seconds(),
 		middle.elapsed.Seconds()/lookupLatency.Seconds(), middle.moved.requests)
-	publish(t, "lookup", w.String())
+	publish(t, "lookup", w.String(), true)
 }
 
 // lookUp builds many stages and returns how long their look-up took.

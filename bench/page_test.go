@@ -14,11 +14,13 @@ import (
 
 const document = "../docs/benchmarks.md"
 
-// publish prints what was measured and, with -write, puts it into its part of
-// the document.
-func publish(t *testing.T, part, text string) {
+// publish puts what was measured into its part of the document, with -write,
+// and prints it once it is all.
+func publish(t *testing.T, part, text string, all bool) {
 	text = fmt.Sprintf("Measured %s on %d shared processors (%s).\n%s", time.Now().UTC().Format("2 January 2006"), runtime.NumCPU(), runtime.GOARCH, text)
-	fmt.Printf("\n%s\n", text)
+	if all {
+		fmt.Printf("\n%s\n", text)
+	}
 	if !*writeDocs {
 		return
 	}
@@ -40,7 +42,7 @@ func publish(t *testing.T, part, text string) {
 // builds are the tables of TestBench.
 func builds(r *results, rounds int, conditions string) string {
 	var w strings.Builder
-	fmt.Fprintf(&w, "%d measurements each, %s. The median of the wall-clock times, and the range:\n\n", rounds, conditions)
+	fmt.Fprintf(&w, "Up to %d measurements each, %s. The median of the wall-clock times, and the range:\n\n", rounds, conditions)
 	r.writeSeconds(&w)
 	fmt.Fprint(&w, "\nHow many times as long as this tool the others take (medians):\n\n")
 	r.writeRatios(&w)
