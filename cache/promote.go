@@ -53,10 +53,11 @@ func (p *promotion) promote(ctx context.Context, exported ocispec.Descriptor) (o
 		case err != nil && !errors.Is(err, registry.ErrNotFound):
 			return exported, err
 		}
-		raw, _, err := p.rw.Manifest(ctx, p.repo, exported.Digest.String())
+		own, _, err := p.rw.Manifest(ctx, p.repo, exported.Digest.String())
 		if err != nil {
 			return exported, err
 		}
+		raw := own
 		if held.Digest != "" && held.Digest != p.replaceable {
 			united, err := p.unite(ctx, exported.Digest, held.Digest)
 			switch {
@@ -70,9 +71,15 @@ func (p *promotion) promote(ctx context.Context, exported ocispec.Descriptor) (o
 				raw = united.raw
 			}
 		}
-		if exported, err = p.rw.PutManifest(ctx, p.repo, p.tag, raw, ocispec.MediaTypeImageManifest); err != nil {
+		moved, err := p.rw.PutManifest(ctx, p.repo, p.tag, raw, ocispec.MediaTypeImageManifest)
+		if errors.Is(err, registry.ErrRejected) {
+			// The registry has lost a layer of what was united with.
+			moved, err = p.rw.PutManifest(ctx, p.repo, p.tag, own, ocispec.MediaTypeImageManifest)
+		}
+		if err != nil {
 			return exported, err
 		}
+		exported = moved
 	}
 	return exported, nil // others go on moving it, and unite with this
 }

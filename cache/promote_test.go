@@ -90,3 +90,26 @@ func TestUnusableCacheIsReplaced(t *testing.T) {
 		t.Errorf("promoted %v, %v", got, err)
 	}
 }
+
+// A registry that verifies manifests rejects one with a layer it has lost.
+func TestUnitedCacheIsRejected(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	tag := exportTag(feat, "")
+	f.push(t, f.repo, tag, "base", "theirs")
+	ours := f.push(t, f.repo, "ours", "base", "ours")
+	rejected := false
+	f.before = func(r *http.Request) int {
+		if !rejected && r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/manifests/"+tag) {
+			rejected = true
+			return http.StatusBadRequest
+		}
+		return 0
+	}
+	if got, err := newPromotion(f.client, f.plan(t, feat, "", nil), Found{}).promote(t.Context(), ours); err != nil || got.Digest != ours.Digest {
+		t.Errorf("promoted %v, %v", got, err)
+	}
+	if got, want := f.at(t, f.repo, tag), layers("base", "ours"); got != want || !rejected {
+		t.Errorf("the tag has %s, want %s", got, want)
+	}
+}

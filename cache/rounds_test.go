@@ -26,7 +26,7 @@ func manyStages(n int) string {
 // latency is a registry that is far away: in a bubble of synctest, the time
 // that goes by is the number of round trips that wait for each other.
 type latency struct {
-	ReadWriter // what is not asked for here
+	ReadWriter         // what is not asked for here
 	manifests, configs map[digest.Digest][]byte
 	tags               map[string]ocispec.Descriptor
 

@@ -17,7 +17,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// losing is a way to the registry on which a blob is deleted at a moment.
+// losing is a way to the registry on which a blob is deleted at a moment, or
+// from a moment on nothing can be written.
 type losing struct {
 	*httptest.Server
 	upstream string // host:port
@@ -27,6 +28,8 @@ type losing struct {
 	when func(r *http.Request) bool    // the moment, if not nil
 	lost []string                      // what has been deleted
 	fail func(format string, v ...any) // of the test
+
+	readOnly bool
 }
 
 // newLosing begins as a plain proxy.
@@ -38,11 +41,21 @@ func newLosing(t *testing.T, env *testbed.Env) *losing {
 		r.Out.Host = r.In.Host // uploads continue where they began: here
 	}}
 	l.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		l.observe(r)
+		if l.observe(r); l.refuses(r) {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		forward.ServeHTTP(w, r)
 	}))
 	t.Cleanup(l.Close)
 	return l
+}
+
+// refuses tells whether a request to write comes after readOnly was set.
+func (l *losing) refuses(r *http.Request) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.readOnly && r.Method != http.MethodGet && r.Method != http.MethodHead
 }
 
 func (l *losing) host() string { return strings.TrimPrefix(l.URL, "http://") }
@@ -164,4 +177,31 @@ func TestLayerLostAtAnyMoment(t *testing.T) {
 // largest is the largest layer that is not the base image's.
 func largest(layers []ocispec.Descriptor) ocispec.Descriptor {
 	return slices.MaxFunc(layers[1:], func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Size, b.Size) })
+}
+
+// Where nothing may be written, the merged cache is served by the process that
+// builds: a fork of a project has all its caches.
+func TestMergedCacheWhereNothingMayBeWritten(t *testing.T) {
+	onEveryEngine(t, func(t *testing.T, r *runner) {
+		way := newLosing(t, r.env)
+		r.repo = way.host() + strings.TrimPrefix(r.repo, r.env.Registry)
+		r = r.with("--cache-unprefixed", "never")
+		build := func(r *runner, deps, app string) outcome {
+			r.write(t, "Dockerfile", independent)
+			r.write(t, "deps.txt", deps)
+			r.write(t, "app.txt", app)
+			r.engine.Fresh(t)
+			return r.run(t, 0, r.image("x"))
+		}
+		build(r.on("master"), "1", "1")
+		build(r.on("feat"), "1", "2").wantSteps(t, "base=c deps=cc app=rr 3=cr")
+		build(r.on("master"), "2", "1")
+
+		way.mu.Lock()
+		way.readOnly = true
+		way.mu.Unlock()
+		o := build(r.on("feat").with("--push=false"), "2", "2")
+		o.wantSteps(t, "base=c deps=cc app=cc 3=cr")
+		o.wantSaid(t, "the merged cache is served by this process")
+	})
 }

@@ -90,7 +90,6 @@ func TestRebasedBranchTakesFromBoth(t *testing.T) {
 
 		served := build(branch, "2", "2", "--cache-save", "never", "--push=false")
 		served.wantSteps(t, "base=c deps=cc app=cc 3=cr")
-		served.wantFrom(t, "base=master-base deps=master-deps,master-deps app=feat-app,feat-app 3=master")
 		rebased := build(branch, "2", "2")
 		rebased.wantSteps(t, "base=c deps=cc app=cc 3=cr")
 		rebased.wantFrom(t, "base=master-base deps=master-deps,master-deps app=feat-app,feat-app 3=master")

@@ -97,8 +97,8 @@ func (r *recorder) attribute(ctx context.Context, b engine.Build, v cache.View) 
 		}
 	}
 	reacher, ok := b.(engine.Reacher)
-	if !ok || !several || len(v.Lineages) == 0 {
-		return
+	if !ok || !several || v.Empty() || v.Served != nil {
+		return // of a served view the daemon would fetch all layers to tell
 	}
 	reached, err := reacher.Reached(ctx)
 	if err != nil {
