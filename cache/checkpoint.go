@@ -23,7 +23,8 @@ const (
 // at a time, until ctx ends: as soon as a stage is whole, and otherwise every
 // so often. What was saved so survives the death of this process, of the
 // engine and of the machine. A checkpoint in flight is dropped with ctx: what
-// is saved at the end covers it.
+// is saved at the end covers it. Of engines that keep caches inside images
+// alone, only whole stages are saved before the end.
 func (s *Saver) Checkpoints(ctx context.Context, every time.Duration, completed func() Completed) {
 	if !s.writes(Completed{}) {
 		return
@@ -40,8 +41,8 @@ func (s *Saver) Checkpoints(ctx context.Context, every time.Duration, completed 
 		}
 		c := completed()
 		now, wholeNow := time.Now(), c.whole()
-		due := wholeNow > whole || now.Sub(last) >= every
-		if !c.SeparateCache || !due || now.Before(rest) || wholeNow == len(c.Stages) || !s.moved(c) {
+		due := wholeNow > whole || c.SeparateCache && now.Sub(last) >= every
+		if !due || now.Before(rest) || wholeNow == len(c.Stages) || !s.moved(c) {
 			continue
 		}
 		err := s.checkpoint(ctx, c)
@@ -59,8 +60,33 @@ func (s *Saver) Checkpoints(ctx context.Context, every time.Duration, completed 
 func (s *Saver) checkpoint(ctx context.Context, c Completed) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, checkpointLimit, fmt.Errorf("not done within %v", checkpointLimit))
 	defer cancel()
+	if !c.SeparateCache {
+		return s.saveWholeImages(ctx, c)
+	}
 	_, err := s.savePartial(ctx, c)
 	return err
+}
+
+// saveWholeImages writes the images of the stages that are whole to their
+// tags. Save does not repeat what was written so.
+func (s *Saver) saveWholeImages(ctx context.Context, c Completed) error {
+	s.noteTimes(c)
+	for _, stage := range c.Stages {
+		one := Completed{Stages: []CompletedStage{stage}}
+		if !stage.Whole || !s.moved(one) {
+			continue
+		}
+		s.saved = nil
+		s.stage(ctx, s.plan.stage(stage.Index), s.due(c, stage), false)
+		for _, saved := range s.saved {
+			if saved.Err != nil {
+				return saved.Err
+			}
+		}
+		s.hold(one, nil)
+		s.written[stage.Index] = s.saved
+	}
+	return nil
 }
 
 // savePartial exports what is complete to the partial tag. Where little time

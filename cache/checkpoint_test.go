@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -37,6 +38,8 @@ type fakeBuild struct {
 	mu       sync.Mutex
 	steps    []string
 	exported [][]int // the stages of each call
+	images   bool    // it pushes stages too
+	pushed   []int   // those that were
 	done     chan struct{}
 }
 
@@ -58,8 +61,16 @@ func (b *fakeBuild) ExportCache(ctx context.Context, ref string, stages ...int) 
 	return desc, err
 }
 
-func (b *fakeBuild) PushStage(context.Context, int, string) (ocispec.Descriptor, error) {
-	return ocispec.Descriptor{}, errors.New("no image in this test")
+func (b *fakeBuild) PushStage(ctx context.Context, stage int, _ string) (ocispec.Descriptor, error) {
+	if !b.images {
+		return ocispec.Descriptor{}, errors.New("no image in this test")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pushed = append(b.pushed, stage)
+	desc, err := pushCache(ctx, b.client, b.repo, fmt.Sprint("pushed-", stage), nil)
+	desc.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	return desc, err
 }
 
 func (b *fakeBuild) PushPartial(context.Context, int, string) (ocispec.Descriptor, error) {
@@ -302,5 +313,36 @@ func TestExportOutOfTime(t *testing.T) {
 	saved := s.Save(ctx, Completed{SeparateCache: true, Stages: []CompletedStage{{Index: 0, Ran: []CompletedStep{{Line: 2, Worked: 1}}}}})
 	if len(saved) != 1 || saved[0].Err == nil || !strings.Contains(saved[0].Err.Error(), "not done within 8.5s") || saved[0].Ref.Tag != s.plan.Owner().PartialTag() {
 		t.Errorf("got %+v", saved)
+	}
+}
+
+// An engine that keeps caches inside images saves a stage when it is whole, and
+// not once more at the end.
+func TestCheckpointOfImages(t *testing.T) {
+	t.Parallel()
+	s, b := newSaving(t)
+	b.images = true
+	c := Completed{Stages: []CompletedStage{stage(0, 2, 1), {Index: 1, Ran: []CompletedStep{{Line: 4, Worked: 1}}}, stage(2, 6, 0)}}
+	if err := s.checkpoint(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]int{2}, s.Held()); diff != "" {
+		t.Error(diff)
+	}
+	c.Success = true
+	c.Stages = []CompletedStage{stage(0, 2, 1), stage(1, 4, 1), stage(2, 6, 1)}
+	var tags []string
+	for _, saved := range s.Save(t.Context(), c) {
+		if saved.Err != nil {
+			t.Errorf("%s: %v", saved.Ref, saved.Err)
+		}
+		tags = append(tags, saved.Ref.Tag)
+	}
+	if diff := cmp.Diff([]string{"feat-x-one", "one", "feat-x-two", "two", "feat-x", "latest"}, tags); diff != "" {
+		t.Error(diff)
+	}
+	slices.Sort(b.pushed)
+	if diff := cmp.Diff([]int{0, 1, 2}, b.pushed); diff != "" {
+		t.Errorf("pushed, by stage: %s", diff)
 	}
 }

@@ -105,6 +105,7 @@ type Saver struct {
 	cache    *ocispec.Descriptor // what entries refer to; nil where images carry their cache
 	pushed   *ocispec.Descriptor
 	times    map[string]times // of the steps, by stage
+	written  map[int][]Saved  // whole stages that a checkpoint has written for good
 	mu       sync.Mutex
 	saved    []Saved
 	warnings []string
@@ -112,7 +113,7 @@ type Saver struct {
 
 // NewSaver makes the saver of a build; version is that of this program.
 func NewSaver(w ReadWriter, b Exporter, p Plan, f Found, version string) *Saver {
-	return &Saver{w: w, b: b, plan: p, found: f, version: version, held: map[int]bool{}}
+	return &Saver{w: w, b: b, plan: p, found: f, version: version, held: map[int]bool{}, written: map[int][]Saved{}}
 }
 
 // Save writes what the build completed: the cache of every completed step,
@@ -136,11 +137,8 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 		exported = s.plan.Repository.Tagged(s.plan.Owner().CacheExportTag())
 	}
 	exportErr := s.exportAll(ctx, c, tag)
-	s.pushed, s.times = c.Pushed, map[string]times{}
-	for _, stage := range c.Stages {
-		name := s.plan.stage(stage.Index).Name
-		s.times[name] = s.timesOf(stage, name)
-	}
+	s.pushed = c.Pushed
+	s.noteTimes(c)
 	group := errgroup.Group{}
 	group.SetLimit(maxPushes)
 	for _, stage := range c.Stages {
@@ -149,6 +147,10 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 		case len(due[stage.Index]) == 0:
 		case exportErr != nil:
 			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: !stage.Whole, Err: exportErr})
+		case s.written[stage.Index] != nil:
+			for _, saved := range s.written[stage.Index] {
+				s.tell(saved)
+			}
 		case stage.Whole:
 			group.Go(func() error { s.stage(ctx, plan, due[stage.Index], !stage.isNew()); return nil })
 		case c.SeparateCache:
@@ -168,6 +170,15 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 	}
 	slices.SortStableFunc(s.saved, func(a, b Saved) int { return order[a.Stage] - order[b.Stage] })
 	return s.saved
+}
+
+// noteTimes notes how long the steps took, for the entries.
+func (s *Saver) noteTimes(c Completed) {
+	s.times = map[string]times{}
+	for _, stage := range c.Stages {
+		name := s.plan.stage(stage.Index).Name
+		s.times[name] = s.timesOf(stage, name)
+	}
 }
 
 // writes tells whether a build that completed so much is saved at all.

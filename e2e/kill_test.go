@@ -81,6 +81,34 @@ func TestCheckpointsSurviveKill(t *testing.T) {
 	}
 }
 
+// Engines that keep caches inside images save a stage once it is done.
+func TestWholeStagesSurviveKill(t *testing.T) {
+	t.Parallel()
+	const dockerfile = "FROM BASE AS deps\nRUN echo 1 >/1\nRUN echo 2 >/2\nFROM deps\nRUN echo 3 >/3 && %s\n"
+	for _, kind := range rescueKinds[1:] {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRunner(t, kind.kind)
+			r.write(t, "Dockerfile", fmt.Sprintf(dockerfile, "sleep 120"))
+			branch := r.on("feat/x")
+			p := branch.start(t, r.image("1"))
+			deadline := time.Now().Add(runTimeout)
+			for digestOf(t, r.image("feat-x-deps")) == "" {
+				if time.Now().After(deadline) {
+					t.Fatalf("deps is not saved while the build goes on\n%s", p.stderr)
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			p.kill(t)
+			wantNoProcess(t, branch)
+			wantImportable(t, r.repo)
+			r.engine.Fresh(t)
+			r.write(t, "Dockerfile", fmt.Sprintf(dockerfile, "true"))
+			branch.run(t, 0, r.image("1")).wantSteps(t, "deps=cc 1=r")
+		})
+	}
+}
+
 // What a killed run left on the engine is saved by another process.
 func TestSaveAfterKill(t *testing.T) {
 	r := onBuildKit(t)

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -176,7 +177,9 @@ func (r Report) Losses() []string {
 			if tags[s.Error] == nil {
 				reasons = append(reasons, s.Error)
 			}
-			tags[s.Error] = append(tags[s.Error], cut(tag(s.Ref), maxTag))
+			if tag := cut(tag(s.Ref), maxTag); !slices.Contains(tags[s.Error], tag) {
+				tags[s.Error] = append(tags[s.Error], tag)
+			}
 		}
 	}
 	var lines []string

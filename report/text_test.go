@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -215,4 +216,14 @@ func TestShorten(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Stages that share a tag lose it once.
+func TestLossesNameATagOnce(t *testing.T) {
+	t.Parallel()
+	lost := []Saved{{Ref: "r/app:x-partial-1", Error: "refused"}}
+	got := Report{Stages: []Stage{{Name: "a", Saved: lost}, {Name: "b", Saved: lost}}}.Losses()
+	if want := []string{"cache lost, not saved to x-partial-1: refused"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

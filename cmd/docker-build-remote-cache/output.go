@@ -68,6 +68,13 @@ func (s surroundings) tellFailure(p *prepared, outcome engine.Outcome) {
 	}
 }
 
+// tellLeft says how what could not be saved is saved later.
+func (s surroundings) tellLeft(o *options, k *keeper) {
+	if o.state != "" && !k.state.Saved && k.state.Build != nil {
+		s.talk("what was not saved is left on the engine; in this job, save it with: %s %s --state %s", program, saveVerb, o.state)
+	}
+}
+
 // writeIIDFile writes what docker build --iidfile does: the image ID.
 func writeIIDFile(o *options, d engine.Delivered) error {
 	if o.iidFile == "" || d.ImageID == "" {

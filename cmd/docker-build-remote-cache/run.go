@@ -124,6 +124,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	if err := r.write(s, o); err != nil {
 		s.talk("warning: %v", err)
 	}
+	s.tellLeft(o, k)
 	return s.exitStatus(ctx, outcome, deliverErr)
 }
 

@@ -104,7 +104,7 @@ func (s surroundings) finish(ctx context.Context, path string) error {
 		s.talk("nothing to save: the build saved everything")
 		return nil
 	case st.Build == nil:
-		s.talk("nothing to save: the build had not begun")
+		s.talk("nothing to save: the build had not begun, or its engine keeps caches inside images alone")
 		return nil
 	}
 	s = s.replayEnvironment(st.Environment)
