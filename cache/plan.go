@@ -128,10 +128,6 @@ func NewPlan(r Request) Plan {
 			p.Owners = append(p.Owners, OwnerLevel{level.name, Owner{Branch: level.branch, Scope: r.Scope}})
 		}
 	}
-	if r.Branch.Name == "" {
-		// What a failed build of an unknown branch completed is found only so.
-		p.Owners = append(p.Owners, OwnerLevel{LevelUnprefixed, p.Owner()})
-	}
 	for _, index := range r.Stages {
 		stage := r.File.Stages[index]
 		plan := StagePlan{Index: index, Name: stage.Target(), Lines: stage.Lines}
@@ -156,8 +152,9 @@ func NewPlan(r Request) Plan {
 		p.skip("push of "+r.Image.String(), "--push=false")
 	}
 	p.withholdPush()
-	if p.Writes() && p.Owner().Branch == "" {
-		// What earlier builds without a branch of their own left behind.
+	if r.Branch.Name == "" || p.Writes() && p.Owner().Branch == "" {
+		// What earlier builds without a branch of their own left behind: of
+		// one that failed it is found only so.
 		p.Owners = append(p.Owners, OwnerLevel{LevelUnprefixed, p.Owner()})
 	}
 	return p
@@ -203,6 +200,22 @@ func (p Plan) Tags(s Slot) []string {
 	return []string{plain, hashed}
 }
 
+// printOwners tells of the caches that belong to no single stage.
+func (p Plan) printOwners(w io.Writer) {
+	if len(p.Owners) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nwhole builds")
+	var read []string
+	for _, owner := range p.Owners {
+		read = append(read, fmt.Sprintf("%s (%s)", owner.CacheExportTag(), owner.Level))
+	}
+	fmt.Fprintf(w, "  read   %s, and those of other scopes\n", strings.Join(read, ", "))
+	if p.Writes() && p.Save != SaveNever {
+		fmt.Fprintf(w, "  write  %s\n", p.Owner().CacheExportTag())
+	}
+}
+
 // Fprint writes the plan for people.
 func (p Plan) Fprint(w io.Writer) error {
 	pushed := ", pushed when the build succeeds"
@@ -241,6 +254,7 @@ func (p Plan) Fprint(w io.Writer) error {
 		p.printSlots(w, "read ", stage.Reads)
 		p.printSlots(w, "write", stage.Writes)
 	}
+	p.printOwners(w)
 	if len(p.Skips) > 0 {
 		fmt.Fprintln(w)
 	}
