@@ -33,7 +33,7 @@ func newLaptop(t *testing.T) (*laptop, *testbed.Env) {
 	l.env = append(env.Environ(), "DOCKER_HOST="+l.engine.Address, "DOCKER_BUILDKIT=1")
 	binaries := t.TempDir() // as goreleaser lays them out
 	l.program = filepath.Join(binaries, "linux", "amd64", "docker-build-remote-cache")
-	l.run(t, vendorschema.Root(), "env", "CGO_ENABLED=0", "go", "build", "-o", l.program, "./cmd/docker-build-remote-cache")
+	l.run(t, vendorschema.Root(), "go", "build", "-o", l.program, "./cmd/docker-build-remote-cache")
 
 	// In place of Docker's own image: its client and buildx of the testbed.
 	client := t.TempDir()
