@@ -4,12 +4,14 @@
 package ops_test
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/internal/testbed"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/internal/vendorschema"
@@ -29,9 +31,9 @@ func newLaptop(t *testing.T) (*laptop, *testbed.Env) {
 	env := testbed.Up(t, testbed.Docker)
 	l := &laptop{engine: env.Engine(t, testbed.Docker), project: t.TempDir()}
 	l.env = append(env.Environ(), "DOCKER_HOST="+l.engine.Address, "DOCKER_BUILDKIT=1")
-	context := t.TempDir()
-	l.program = filepath.Join(context, "linux", "amd64", "docker-build-remote-cache")
-	l.run(t, vendorschema.Root(), "env", "CGO_ENABLED=0", "go", "build", "-o", l.program, "./cmd/docker-build-remote-cache")
+	binaries := t.TempDir() // as goreleaser lays them out
+	l.program = filepath.Join(binaries, "linux", "amd64", "docker-build-remote-cache")
+	l.run(t, vendorschema.Root(), "go", "build", "-o", l.program, "./cmd/docker-build-remote-cache")
 
 	// In place of Docker's own image: its client and buildx of the testbed.
 	client := t.TempDir()
@@ -46,7 +48,7 @@ COPY buildx /usr/local/libexec/docker/cli-plugins/docker-buildx
 	l.run(t, client, "docker", "build", "--tag", "docker-cli", ".")
 	l.run(t, vendorschema.Root(), "docker", "build", "--tag", "ops", "--network", testbed.Network,
 		"--build-arg", "BASE="+env.Base("debian:bookworm"), "--build-arg", "DOCKER=docker-cli", "--build-arg", "TARGETPLATFORM=linux/amd64",
-		"--file", "packaging/ops/Dockerfile", context)
+		"--file", "packaging/ops/Dockerfile", binaries)
 	l.image = filepath.Join(t.TempDir(), "ops.tar")
 	l.run(t, ".", "docker", "save", "--output", l.image, "ops")
 
@@ -85,7 +87,9 @@ func (l *laptop) run(t *testing.T, folder string, command ...string) string {
 			}
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), path, command[1:]...)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, command[1:]...)
 	cmd.Dir, cmd.Env = folder, l.env
 	output, err := cmd.CombinedOutput()
 	if err != nil {
