@@ -20,8 +20,10 @@ test: ## run all tests, on the engines and the registry of the testbed
 	scripts/test
 
 .PHONY: soak
-soak: ## run the tests of rescue and kill for every step and many moments
+soak: testbed ## rescue and kill at every step and moment, and repeat what chance could spoil; TRIALS=20
 	SOAK=1 scripts/test -count=1 -v -run 'Rescue|Kill' ./e2e
+	go test -count=1 -timeout 3h ./e2e -run 'Rebased|Sibling|Matrix|TwoBuilds|FiveStages|NoSecret' -trials $(or $(TRIALS),20)
+	go test -count=1 -timeout 3h ./e2e -run '^$$' -bench PlainBuildx -benchtime $(or $(TRIALS),20)x
 
 .PHONY: check
 check: ## run formatters, linters and vulnerability checks
@@ -34,11 +36,6 @@ bench: testbed ## compare with the recipe and buildx; BENCH='-n 5 -write'
 .PHONY: release-snapshot
 release-snapshot: ## build a release into dist/ without publishing it; needs no network
 	PATH="$$(scripts/tools goreleaser):$$PATH" goreleaser release --snapshot --clean --skip=docker
-
-.PHONY: soak
-soak: testbed ## repeat what chance could spoil (docs/merging.md); TRIALS=20
-	go test -count=1 -timeout 3h ./e2e -run 'Rebased|Sibling|Matrix|TwoBuilds|FiveStages|NoSecret' -trials $(or $(TRIALS),20)
-	go test -count=1 -timeout 3h ./e2e -run '^$$' -bench PlainBuildx -benchtime $(or $(TRIALS),20)x
 
 .PHONY: testbed
 testbed: ## start the engines and the registry that tests use (docs/testbed.md)
