@@ -14,9 +14,12 @@ const (
 	checkpointPoll = 250 * time.Millisecond
 	// checkpointLimit bounds one checkpoint.
 	checkpointLimit = 10 * time.Minute
-	// checkpointRest is the pause after a checkpoint as a multiple of its
-	// time, so that checkpoints take at most a twentieth of a build.
-	checkpointRest = 19
+	// restStage and restInterval are the least pauses after a checkpoint, as
+	// multiples of the time it took: before one for a stage that is done, of
+	// which there are few, and before one of the others, which may take a
+	// twentieth of the build.
+	restStage    = 4
+	restInterval = 19
 )
 
 // Checkpoints saves what is complete while the build goes on, one checkpoint
@@ -31,7 +34,7 @@ func (s *Saver) Checkpoints(ctx context.Context, every time.Duration, completed 
 	}
 	poll := time.NewTicker(checkpointPoll)
 	defer poll.Stop()
-	last, rest := time.Now(), time.Now()
+	last, took := time.Now(), time.Duration(0)
 	whole := 0
 	for {
 		select {
@@ -41,8 +44,9 @@ func (s *Saver) Checkpoints(ctx context.Context, every time.Duration, completed 
 		}
 		c := completed()
 		now, wholeNow := time.Now(), c.whole()
-		due := wholeNow > whole || c.SeparateCache && now.Sub(last) >= every
-		if !due || now.Before(rest) || wholeNow == len(c.Stages) || !s.moved(c) {
+		since := now.Sub(last)
+		due := wholeNow > whole && since >= restStage*took || c.SeparateCache && since >= max(every, restInterval*took)
+		if !due || wholeNow == len(c.Stages) || !s.moved(c) {
 			continue
 		}
 		err := s.checkpoint(ctx, c)
@@ -52,8 +56,7 @@ func (s *Saver) Checkpoints(ctx context.Context, every time.Duration, completed 
 		if err != nil {
 			s.warn("checkpoint: %v", err)
 		}
-		last, whole = time.Now(), wholeNow
-		rest = last.Add(checkpointRest * last.Sub(now))
+		last, took, whole = time.Now(), time.Since(now), wholeNow
 	}
 }
 
