@@ -135,6 +135,25 @@ func TestSaveAfterKill(t *testing.T) {
 	wantGzip(t, r.image("1"))
 }
 
+// A secret's file may be gone by then: a CI deletes it with the build's step.
+func TestSaveWithoutTheSecrets(t *testing.T) {
+	r := onBuildKit(t)
+	r.write(t, "Dockerfile", "FROM BASE AS builder\nRUN --mount=type=secret,id=note wc -c </run/secrets/note >/note\nRUN echo now in the step && sleep 600\n")
+	secret := filepath.Join(t.TempDir(), "note")
+	if err := os.WriteFile(secret, []byte("of mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join(t.TempDir(), "state")
+	p := r.on("feat/x").with("--checkpoint", "0").start(t, r.image("1"), "--state", state, "--progress", "plain", "--secret", "id=note,src="+secret)
+	p.await(t, " now in the step\n")
+	awaitState(t, state, completed("[builder 2/3]"))
+	p.kill(t)
+	if err := os.Remove(secret); err != nil {
+		t.Fatal(err)
+	}
+	r.verb(t, 0, "save", "--state", state).wantSaid(t, `builder is saved to .*`)
+}
+
 // An engine that has lost everything is not made to build it again.
 func TestSaveOnAnEmptyEngine(t *testing.T) {
 	r := onBuildKit(t)

@@ -22,6 +22,8 @@ func (e *Engine) Resume(r Request, s Snapshot) (Build, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resume build: %w", err)
 	}
+	// No step runs that would ask for them, and their files may be gone.
+	r.Options.Secrets, r.Options.SSH = nil, nil
 	b, err := e.newSolve(r)
 	if err != nil {
 		return nil, err
