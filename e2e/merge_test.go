@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/internal/testbed"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
@@ -329,4 +330,26 @@ func (r *runner) tool(t *testing.T, name string) string {
 	}
 	t.Fatalf("the testbed has no %s", name)
 	return ""
+}
+
+// An engine that keeps caches inside images alone reads one that it is given.
+func TestGivenImageOnAnOldEngine(t *testing.T) {
+	t.Parallel()
+	r := newRunner(t, kind{"docker", testbed.Docker, dockerHost})
+	r.write(t, "Dockerfile", "FROM BASE\nCOPY deps.txt /\nRUN head -c 99999 /dev/urandom >/deps\nCOPY app.txt /\nRUN cat /app.txt\n")
+	r.write(t, "deps.txt", "deps")
+	r.write(t, "app.txt", "1")
+	inline := r.image("inline")
+	for _, args := range [][]string{
+		{"build", "--network", testbed.Network, "--build-arg", "BUILDKIT_INLINE_CACHE=1", "-t", inline, r.dir}, {"push", inline},
+	} {
+		docker := exec.Command(r.tool(t, "docker"), append([]string{"-H", r.engine.Address}, args...)...)
+		docker.Env = append(r.env.Environ(), "DOCKER_BUILDKIT=1")
+		if out, err := docker.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	r.write(t, "app.txt", "2")
+	r.engine.Fresh(t)
+	r.on("feat").with("--network", testbed.Network, "--cache-from", inline).run(t, 0, r.image("1")).wantSteps(t, "0=ccrr")
 }

@@ -248,8 +248,11 @@ func request(s surroundings, o *options, p *prepared, view cache.View) engine.Re
 		r.Imports = []engine.CacheSpec{engine.LocalImport(servedView, view.Digest)}
 		r.Stores = map[string]content.Store{servedView: view.Served}
 	}
-	_, others := splitCacheFrom(o.build.CacheFrom)
-	r.Imports = append(r.Imports, others...)
+	beside := o.build.CacheFrom
+	if !p.plan.CacheInImages {
+		_, beside = splitCacheFrom(beside) // the others are part of the view
+	}
+	r.Imports = append(r.Imports, beside...)
 	r.Options.Context, _ = filepath.Abs(o.build.Context)
 	return r
 }
