@@ -31,7 +31,7 @@ var rescueSteps = []rescueStep{
 	{"FROM BASE", "RUN sleep 0.1; echo 9 >/9 && %s", ""},
 	{"", "COPY --from=builder /%s /", ""},
 	{"", "RUN --mount=type=bind,from=builder,target=/b echo 11 >/11 && %s", "RUN echo 11 >/11 && %s"},
-	{"", "WORKDIR /work/%s", ""},
+	{"", "WORKDIR /srv/%s", ""},
 	{"", "RUN echo 13 >/13 && %s", ""},
 }
 
