@@ -19,7 +19,8 @@ type tracker struct {
 	// session's identical vertex looks unfinished under its own digest and
 	// shows up under a foreign one with the same name.
 	completedNames map[string]bool
-	changed        chan struct{} // closed and replaced at every change
+	ranNames       map[string]bool // of those, what was not a hit
+	changed        chan struct{}   // closed and replaced at every change
 }
 
 type vertexState struct {
@@ -37,6 +38,7 @@ func newTracker() *tracker {
 	return &tracker{
 		vertices:       map[digest.Digest]*vertexState{},
 		completedNames: map[string]bool{},
+		ranNames:       map[string]bool{},
 		changed:        make(chan struct{}),
 	}
 }
@@ -63,6 +65,7 @@ func (t *tracker) observe(status *bkclient.SolveStatus) {
 		if v.Completed != nil && v.Error == "" {
 			state.completed = true
 			t.completedNames[v.Name] = true
+			t.ranNames[v.Name] = t.ranNames[v.Name] || !state.cached
 		}
 		if v.Error != "" {
 			state.err = v.Error
@@ -148,9 +151,9 @@ func (t *tracker) status(g *graph, vertex digest.Digest, ended bool) (Status, ti
 		return Cached, 0
 	case state.completed:
 		return Ran, state.worked
-	case t.completedNames[g.name(vertex)]:
+	case t.ranNames[g.name(vertex)]:
 		return Ran, state.worked
-	case t.passedOver(g, vertex):
+	case t.completedNames[g.name(vertex)], t.passedOver(g, vertex):
 		return Cached, 0
 	case canceledError(state.err), state.running && ended:
 		return Canceled, state.worked
@@ -190,6 +193,7 @@ func (t *tracker) forget(vertex digest.Digest, name string) {
 	defer t.mu.Unlock()
 	delete(t.vertices, vertex)
 	delete(t.completedNames, name)
+	delete(t.ranNames, name)
 }
 
 // canceledError recognises the text that BuildKit gives to a vertex whose

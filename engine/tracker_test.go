@@ -36,6 +36,7 @@ func TestTrackerStatus(t *testing.T) {
 	}
 	userHit := user(func(v *bkclient.Vertex) { v.Cached = true })
 	userFailed := user(func(v *bkclient.Vertex) { v.Error = `"/x": not found` })
+	hitElsewhere := vertex(foreign, func(v *bkclient.Vertex) { v.Started, v.Completed, v.Cached = &start, &end, true })
 	elsewhere := vertex(foreign, func(v *bkclient.Vertex) { v.Started, v.Completed = &start, &end })
 	cases := map[string]struct {
 		stream   []*bkclient.Vertex
@@ -57,6 +58,8 @@ func TestTrackerStatus(t *testing.T) {
 		"passed over for a hit above":      {stream: []*bkclient.Vertex{inferred, userHit}, status: Cached, complete: true},
 		"called a hit by a failure above":  {stream: []*bkclient.Vertex{inferred, userFailed}, ended: true, status: Pending},
 		"called a hit, then canceled":      {stream: []*bkclient.Vertex{inferred, canceled, userFailed}, ended: true, status: Canceled, worked: 3 * time.Second},
+		"a hit of another session":         {stream: []*bkclient.Vertex{inferred, hitElsewhere}, status: Cached, complete: true},
+		"begun here, run elsewhere":        {stream: []*bkclient.Vertex{started, elsewhere}, status: Ran, complete: true},
 		"completed in another session":     {stream: []*bkclient.Vertex{elsewhere}, status: Cached, complete: true},
 	}
 	for name, c := range cases {
