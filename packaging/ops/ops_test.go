@@ -30,7 +30,7 @@ func newLaptop(t *testing.T) (*laptop, *testbed.Env) {
 	t.Helper()
 	env := testbed.Up(t, testbed.Docker)
 	l := &laptop{engine: env.Engine(t, testbed.Docker), project: t.TempDir()}
-	l.env = append(env.Environ(), "DOCKER_HOST="+l.engine.Address, "DOCKER_BUILDKIT=1")
+	l.env = append(env.Environ(), "DOCKER_HOST="+l.engine.Address, "DOCKER_BUILDKIT=1", "BUILDKIT_HOST=")
 	binaries := t.TempDir() // as goreleaser lays them out
 	l.program = filepath.Join(binaries, "linux", "amd64", "docker-build-remote-cache")
 	l.run(t, vendorschema.Root(), "go", "build", "-o", l.program, "./cmd/docker-build-remote-cache")
