@@ -128,7 +128,8 @@ func renameKeys[V any](by map[string]V, renamed map[digest.Digest]digest.Digest)
 }
 
 // guard returns what watches the status stream of an export of a resumed
-// build, and ends the export before a step runs again.
+// build, and ends the export before a step runs again. A daemon that has not
+// noticed yet that the build's process is gone tells of that run once more.
 func (b *solveBuild) guard(ctx context.Context) (context.Context, func(*bkclient.SolveStatus)) {
 	if !b.resumed {
 		return ctx, func(*bkclient.SolveStatus) {}
@@ -137,7 +138,7 @@ func (b *solveBuild) guard(ctx context.Context) (context.Context, func(*bkclient
 	return ctx, func(status *bkclient.SolveStatus) {
 		for _, v := range status.Vertexes {
 			for _, g := range b.graphs {
-				if v.Started != nil && !v.Cached && g.graph.ops[v.Digest] != nil && !g.graph.fetched(v.Digest) {
+				if v.Started != nil && !v.Cached && g.graph.ops[v.Digest] != nil && !g.graph.fetched(v.Digest) && !b.tracker.ranAt(v.Digest, *v.Started) {
 					cancel(&lostError{v.Digest, v.Name})
 				}
 			}

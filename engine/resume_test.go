@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
 )
@@ -130,5 +134,39 @@ func TestWalkLayers(t *testing.T) {
 	want := map[string]bool{"final 1": true, "final 2": true, "final 3": true, "link": true}
 	if diff := cmp.Diff(want, visited); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A step that would run again is lost. One of which the daemon tells what it
+// told the build already is not.
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	_, builder, _, _ := threeStages()
+	g := defined(t, builder)
+	then := time.Unix(1000, 5)
+	ended, now := then.Add(time.Second), then.Add(time.Minute)
+	step := g.root.vertex
+	for name, c := range map[string]struct {
+		vertex bkclient.Vertex
+		lost   bool
+	}{
+		"a hit":             {bkclient.Vertex{Digest: step, Started: &now, Cached: true}, false},
+		"told once more":    {bkclient.Vertex{Digest: step, Started: &then, Completed: &ended}, false},
+		"runs again":        {bkclient.Vertex{Digest: step, Started: &now}, true},
+		"a base image":      {bkclient.Vertex{Digest: g.order[0], Started: &now}, false},
+		"part of an export": {bkclient.Vertex{Digest: "sha256:exporting", Started: &now}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			before := newTracker()
+			before.observe(&bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{{Digest: step, Started: &then, Completed: &ended}}})
+			b := &solveBuild{tracker: newTracker(), graphs: []platformGraph{{graph: g}}, resumed: true}
+			b.tracker.restore(before.snapshot())
+			ctx, watch := b.guard(t.Context())
+			watch(&bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{&c.vertex}})
+			if lost := errors.Is(context.Cause(ctx), ErrLost); lost != c.lost {
+				t.Errorf("lost: %t, want %t", lost, c.lost)
+			}
+		})
 	}
 }

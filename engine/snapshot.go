@@ -42,6 +42,7 @@ type VertexSnapshot struct {
 	Inferred  bool          `json:"inferred,omitempty"`
 	Completed bool          `json:"completed,omitempty"`
 	Error     string        `json:"error,omitempty"`
+	Started   time.Time     `json:"started,omitzero"` // of its last run
 	Worked    time.Duration `json:"worked,omitempty"`
 }
 

@@ -172,7 +172,7 @@ func (t *tracker) snapshot() ([]VertexSnapshot, []string) {
 	for _, vertex := range slices.Sorted(maps.Keys(t.vertices)) {
 		state := t.vertices[vertex]
 		vertices = append(vertices, VertexSnapshot{
-			Digest: vertex, Cached: state.cached, Inferred: state.inferred, Completed: state.completed, Error: state.err, Worked: state.worked,
+			Digest: vertex, Cached: state.cached, Inferred: state.inferred, Completed: state.completed, Error: state.err, Started: state.counted, Worked: state.worked,
 		})
 	}
 	return vertices, slices.Sorted(maps.Keys(t.completedNames))
@@ -180,11 +180,19 @@ func (t *tracker) snapshot() ([]VertexSnapshot, []string) {
 
 func (t *tracker) restore(vertices []VertexSnapshot, names []string) {
 	for _, v := range vertices {
-		t.vertices[v.Digest] = &vertexState{cached: v.Cached, inferred: v.Inferred, completed: v.Completed, err: v.Error, worked: v.Worked}
+		t.vertices[v.Digest] = &vertexState{cached: v.Cached, inferred: v.Inferred, completed: v.Completed, err: v.Error, counted: v.Started, worked: v.Worked}
 	}
 	for _, name := range names {
 		t.completedNames[name] = true
 	}
+}
+
+// ranAt tells whether a vertex is known to have run from that moment on.
+func (t *tracker) ranAt(vertex digest.Digest, started time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	state := t.vertices[vertex]
+	return state != nil && state.completed && started.Equal(state.counted)
 }
 
 // forget takes back that a vertex has a result.
