@@ -43,7 +43,7 @@ func TestDockerOptions(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				r.write(t, "Dockerfile", "FROM BASE\n"+c.dockerfile)
 				os.RemoveAll(filepath.Join(r.dir, "out"))
-				r.run(t, 0, append([]string{"app:1"}, c.args...)...)
+				r.run(t, 0, append([]string{r.image("1")}, c.args...)...)
 				if out := contents(t, filepath.Join(r.dir, "out", "out")); out != c.out {
 					t.Errorf("/out holds %q, want %q", out, c.out)
 				}
@@ -99,7 +99,7 @@ func TestSSHAgent(t *testing.T) {
 	t.Cleanup(func() { agent.Close() })
 	r.write(t, "Dockerfile", "FROM BASE\nRUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\" && echo lent >/out\n")
 	r = r.on("master").with("--push=false", "-o", "out")
-	r.run(t, 0, "app:1", "--ssh", "default="+socket)
+	r.run(t, 0, r.image("1"), "--ssh", "default="+socket)
 	if out := contents(t, filepath.Join(r.dir, "out", "out")); out != "lent\n" {
 		t.Errorf("/out holds %q", out)
 	}
