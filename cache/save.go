@@ -117,8 +117,7 @@ func NewSaver(w ReadWriter, b Exporter, p Plan, f Found, version string) *Saver 
 // Save writes what the build completed: the cache of every completed step,
 // the images of whole stages, and last the tags that refer to both. A stage
 // that was merely imported is written only where it is not kept yet. Errors are
-// told, one by one;
-// none of them is an error of the build.
+// told, one by one; none of them is an error of the build.
 func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 	due := map[int][]Slot{}
 	for _, stage := range c.Stages {
