@@ -115,12 +115,32 @@ func Up(t testing.TB, names ...string) *Env {
 		return up.env
 	}
 	env, err := start(t.Context(), missing)
+	// A test of another package may be emptying an engine at this moment.
+	for tries := 0; err == nil && env.lacks(missing) && tries < startTries; tries++ {
+		time.Sleep(startPause)
+		env, err = start(t.Context(), missing)
+	}
 	if err != nil {
 		t.Fatalf("testbed: %v", err)
 	}
 	up.names = append(up.names, missing...)
 	up.env = env
 	return env
+}
+
+// How often, and how far apart, the testbed is asked for an engine that
+// another test is just replacing, which takes a second or two.
+const (
+	startTries = 60
+	startPause = 500 * time.Millisecond
+)
+
+// lacks tells whether an engine among the names was not up.
+func (e *Env) lacks(names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		address, engine := e.addresses[name]
+		return engine && address == ""
+	})
 }
 
 // possible explains why no testbed can run here.
