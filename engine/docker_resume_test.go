@@ -68,11 +68,10 @@ func TestDockerResumesFromStageImages(t *testing.T) {
 		// Inline, the image's configuration holds the cache too, of which
 		// another build may carry over more or less: the same layers, not
 		// always the same image.
-		classic := strings.HasSuffix(t.Name(), "/classic")
-		if classic && again.ImageID != delivered.ImageID {
+		if r.classic && again.ImageID != delivered.ImageID {
 			t.Errorf("the cached image is %s, want %s", again.ImageID, delivered.ImageID)
 		}
-		if pushed := r.save(t, b, p); classic && pushed[3][0] != saved[3][0] {
+		if pushed := r.save(t, b, p); r.classic && pushed[3][0] != saved[3][0] {
 			t.Errorf("the cached target is pushed as %s, want %s", pushed[3][0], saved[3][0])
 		}
 
