@@ -37,11 +37,6 @@ bench: testbed ## compare with the recipe and buildx; BENCH='-n 5 -write'
 release-snapshot: ## build a release into dist/ without publishing it; needs no network
 	PATH="$$(scripts/tools goreleaser):$$PATH" goreleaser release --snapshot --clean --skip=docker
 
-.PHONY: soak
-soak: testbed ## repeat what chance could spoil (docs/merging.md); TRIALS=20
-	go test -count=1 -timeout 3h ./e2e -run 'Rebased|Sibling|Matrix|TwoBuilds|FiveStages|NoSecret' -trials $(or $(TRIALS),20)
-	go test -count=1 -timeout 3h ./e2e -run '^$$' -bench PlainBuildx -benchtime $(or $(TRIALS),20)x
-
 .PHONY: testbed
 testbed: ## start the engines and the registry that tests use (docs/testbed.md)
 	scripts/testbed up
