@@ -116,7 +116,8 @@ func Up(t testing.TB, names ...string) *Env {
 	}
 	env, err := start(t.Context(), missing)
 	// A test of another package may be emptying an engine at this moment.
-	for tries := 0; err == nil && env.lacks(missing) && tries < startTries; tries++ {
+	known := slices.Concat(up.names, missing)
+	for tries := 0; err == nil && env.lacks(known) && tries < startTries; tries++ {
 		time.Sleep(startPause)
 		env, err = start(t.Context(), missing)
 	}
