@@ -29,6 +29,7 @@ const ownOptions = [
   'grace',
   'keep-going',
   'report',
+  'volatile-arg',
 ];
 
 // Inputs of docker/build-push-action, and the option each becomes. The kind is

@@ -42,7 +42,10 @@ type Volatile struct {
 
 // VolatileValue is what a secret holds: the value of a variable, or, for
 // frontends that do not know env=, a line of shell that exports it.
-type VolatileValue struct{ ID, Text string }
+type VolatileValue struct {
+	ID, Text string
+	Value    string // of the variable: not to be shown
+}
 
 // UnsetEnv is a variable of an ENV that RUN steps see and images do not have.
 type UnsetEnv struct {
@@ -83,7 +86,7 @@ func (f *File) Volatile(args []VolatileArg, built []int, secretEnv bool) (Volati
 	}
 	t := tracer{
 		file: f, secretEnv: secretEnv, built: built, lex: shell.NewLex(tree.EscapeToken),
-		given: map[string]VolatileArg{}, declared: map[string]bool{}, globals: map[string]variable{}, values: map[string]string{},
+		given: map[string]VolatileArg{}, declared: map[string]bool{}, globals: map[string]variable{}, values: map[string]VolatileValue{},
 	}
 	for _, arg := range args {
 		t.given[arg.Name] = arg
@@ -92,7 +95,7 @@ func (f *File) Volatile(args []VolatileArg, built []int, secretEnv bool) (Volati
 		return Volatile{}, err
 	}
 	for _, id := range slices.Sorted(maps.Keys(t.values)) {
-		t.result.Values = append(t.result.Values, VolatileValue{id, t.values[id]})
+		t.result.Values = append(t.result.Values, t.values[id])
 	}
 	for _, arg := range args {
 		if !t.declared[arg.Name] {
@@ -159,7 +162,7 @@ type tracer struct {
 	declared  map[string]bool
 	globals   map[string]variable // ARGs before the first FROM
 	scopes    []*scope            // of the stages so far
-	values    map[string]string   // of the secrets, by id
+	values    map[string]VolatileValue
 	result    Volatile
 }
 
@@ -368,7 +371,7 @@ func checkDerived(line int, kind, name, arg string, e expansion) error {
 // hold notes what the secret of a variable holds.
 func (t *tracer) hold(name string, v variable) {
 	if v.id != "" && v.set {
-		t.values[v.id] = v.secret(name, t.secretEnv)
+		t.values[v.id] = VolatileValue{v.id, v.secret(name, t.secretEnv), v.value}
 	}
 }
 

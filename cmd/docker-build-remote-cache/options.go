@@ -13,6 +13,7 @@ import (
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
 )
 
 // options are one invocation of the command: its arguments and what stands
@@ -47,6 +48,7 @@ type options struct {
 	grace           time.Duration // 0 for the CI's own
 	state           string        // file for save, "" for none
 	cacheTrust      cache.Trust   // own or fork, "" to find out
+	volatile        []stages.VolatileArg
 	dryRun          bool
 	report          string // file for the JSON report, "" for none
 }
@@ -101,7 +103,11 @@ func readVariables(known []option, flags *pflag.FlagSet, lookupEnv func(string) 
 		}
 		// An empty variable is what CI files make of one that is not set.
 		if value, _ := lookupEnv(o.env); value != "" {
-			if err := o.set(value); err != nil {
+			set := o.set
+			if o.setList != nil {
+				set = o.setList
+			}
+			if err := set(value); err != nil {
 				return valueError(o.env, formOf(known, o.name), err)
 			}
 		}
@@ -227,6 +233,7 @@ func (p *parser) finish(progressGiven bool) error {
 	if err := p.finishOutputs(); err != nil {
 		return err
 	}
+	p.finishVolatile()
 	b := &p.options.build
 	if b.NoCache && len(b.NoCacheFilter) > 0 {
 		return usagef("give one of them", "--no-cache and --no-cache-filter exclude each other")

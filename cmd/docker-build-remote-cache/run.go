@@ -45,6 +45,7 @@ func run(ctx context.Context, s surroundings) int {
 	if err != nil {
 		return s.fail(err)
 	}
+	given := o.volatile
 	switch {
 	case o.help:
 		fmt.Fprint(s.stdout, helpText())
@@ -64,6 +65,8 @@ func run(ctx context.Context, s surroundings) int {
 		return 0
 	}
 	selection := recorded.engineSelection(o)
+	forgetValues(environment, given)
+	s.args = withoutValues(s.args, given)
 	return build(ctx, s, o, p, selection, newState(s, environment, p))
 }
 
@@ -80,6 +83,9 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	defer e.Close()
 	r.engine(e.Name)
 	if err := e.Check(o.build); err != nil {
+		return s.fail(err)
+	}
+	if err := p.editFile(ctx, s, e, o); err != nil {
 		return s.fail(err)
 	}
 	client := registry.NewClient(s.registryOptions())

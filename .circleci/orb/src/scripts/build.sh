@@ -71,6 +71,9 @@ branch default-branch "$default_branch"
 each tag "$PARAM_TAGS"
 each build-arg "$PARAM_BUILD_ARGS"
 each secret "$(given_secrets)"
+# By variable: what is an argument, every process of the machine can read.
+volatile=$(expand "$PARAM_VOLATILE_ARGS")
+[[ -z $volatile ]] || export DOCKER_BUILD_REMOTE_CACHE_VOLATILE_ARG=$volatile
 each '' "$PARAM_EXTRA_ARGS"
 
 # For save.sh, in the steps after this one.
