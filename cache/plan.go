@@ -56,7 +56,8 @@ type Request struct {
 	// goes before it.
 	ReadOnly string
 	// Given are the references of --cache-from.
-	Given []registry.Image
+	Given      []registry.Image
+	Conditions Conditions
 }
 
 // Branch is a branch's name, "" when unknown, and where it was found.
@@ -88,6 +89,8 @@ type Plan struct {
 	Owners []OwnerLevel
 	// Given are further caches to read, whoever wrote them.
 	Given []registry.Image
+	// Conditions are compared with those of the caches that are found.
+	Conditions Conditions
 	// Skips are the things that are not done, each with its reason.
 	Skips []Skip
 }
@@ -119,7 +122,7 @@ func NewPlan(r Request) Plan {
 		Image: r.Image, Names: r.Names, Push: r.Push, Repository: r.Repository, Save: r.Save,
 		Branch: r.Branch, Base: r.BaseBranch, Default: r.DefaultBranch, Scope: r.Scope,
 		Origin: r.Origin, ReadOnly: r.readOnly(),
-		Target: r.File.Stages[r.Target].Target(), Given: r.Given,
+		Target: r.File.Stages[r.Target].Target(), Given: r.Given, Conditions: r.Conditions,
 	}
 	write := p.writes(r)
 	levels := r.levels()

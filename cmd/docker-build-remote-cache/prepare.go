@@ -50,6 +50,7 @@ func prepare(ctx context.Context, s surroundings, o *options) (*prepared, error)
 	if err := p.checkVolatile(s, o); err != nil {
 		return nil, err
 	}
+	p.warnOfCredentials(s, o)
 	var warnings []string
 	p.facts, warnings = ci.Detect(ctx, ci.Input{
 		Getenv: s.getenv,
@@ -89,6 +90,7 @@ func namesOf(o *options) (cache.Request, error) {
 		Save: cache.SavePolicy(o.cacheSave), Unprefixed: cache.UnprefixedPolicy(o.cacheUnprefixed),
 	}
 	r.Given, _ = splitCacheFrom(o.build.CacheFrom)
+	r.Conditions = conditions(o)
 	var err error
 	if r.Image, err = registry.ParseImage(o.image); err != nil {
 		return r, err

@@ -93,6 +93,9 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	p.plan.CacheInImages = !e.RegistryCache
 	started := time.Now()
 	found := s.look(ctx, client, p)
+	if e.BuildKit { // the classic builder's keys know neither
+		found.Warnings = append(found.Warnings, found.Differences(p.plan)...)
+	}
 	view := cache.Compose(ctx, client, p.plan, found)
 	r.lookedUp(found, view, started)
 	s.tellLookup(o, p, found, view)
@@ -125,6 +128,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 		r.attribute(trap, b, view)
 	}
 	r.saved(b.Steps(), saved, k, started)
+	r.report.Warnings = append(r.report.Warnings, p.bustedBy(found, b.Steps())...)
 
 	b.Close() // ends the progress before the report is printed
 	if err := r.write(s, o); err != nil {
