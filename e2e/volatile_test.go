@@ -267,7 +267,7 @@ func TestWarnsBeforeItCosts(t *testing.T) {
 	cold.wantSteps(t, "0=rrr")
 	cold.wantSaid(t, `warning: --build-arg INDEX looks like a credential \(a URL with a password\): .*; give it with --volatile-arg INDEX$`,
 		`warning: --build-arg DIR looks like a credential .* with --secret$`)
-	cold.wantUnsaid(t, "since the last build", credential)
+	cold.wantUnsaid(t, "since the last build", "^remote-cache:.*"+credential)
 
 	r.engine.Fresh(t)
 	busted := r.run(t, 0, r.image("1"), "--build-arg", index(2), "--build-arg", "DIR=y")
@@ -290,4 +290,54 @@ func TestWarnsBeforeItCosts(t *testing.T) {
 	if len(holding(t, r.env.Pushed(t, r.repo), credential)) == 0 {
 		t.Error("a build argument is found nowhere")
 	}
+}
+
+// What an engine cannot do is said before it builds, with the line and the way
+// out.
+func TestVolatileIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		status int
+		says   []string
+	}{
+		"classic": {64, []string{`^error: .*--volatile-arg T.*classic builder`, `^hint: .*DOCKER_BUILDKIT=1`}},
+		"docker":  {1, []string{`^error: dockerfile line 3: this engine can give the volatile ARG T only to commands of a shell$`, `^hint: RUN in exec form`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, k := range rescueKinds {
+				if k.name != name {
+					continue
+				}
+				r := newRunner(t, k.kind)
+				r.write(t, "Dockerfile", "FROM BASE\nARG T\nRUN [\"true\"]\n")
+				o := r.on("master").run(t, c.status, r.image("1"), "--volatile-arg", "T=of-mine")
+				o.wantSaid(t, c.says...)
+				o.wantUnsaid(t, "of-mine", `\[2/2\]`)
+			}
+		})
+	}
+}
+
+// What a killed build left is saved by a process that does not know the value,
+// and found by one that has another.
+func TestSaveWithoutTheVolatileValue(t *testing.T) {
+	r := onBuildKit(t)
+	const dockerfile = "FROM BASE AS builder\nARG T\nENV U=u-$T\nRUN test \"$U\" = \"u-$T\" && echo done >/done\nRUN echo now in the step && sleep 600\n"
+	r.write(t, "Dockerfile", dockerfile)
+	state := filepath.Join(t.TempDir(), "state")
+	branch := r.on("feat/x").with("--volatile-arg", "T", "--progress", "plain")
+	p := branch.setting("T=first-of-mine").with("--checkpoint", "0").start(t, r.image("1"), "--state", state)
+	p.await(t, " now in the step\n")
+	awaitState(t, state, completed("[builder 2/3]"))
+	p.kill(t)
+	raw, err := os.ReadFile(state)
+	if err != nil || bytes.Contains(raw, []byte("of-mine")) {
+		t.Errorf("%v\n%s", err, raw)
+	}
+	r.verb(t, 0, "save", "--state", state).wantSaid(t, `builder is saved to .*`)
+
+	r.engine.Fresh(t)
+	r.write(t, "Dockerfile", strings.Replace(dockerfile, "sleep 600", "sleep 0", 1))
+	branch.setting("T=second-of-mine").run(t, 0, r.image("1")).wantSteps(t, "builder=cr")
 }
