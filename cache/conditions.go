@@ -123,7 +123,7 @@ func (f Found) Differences(p Plan) []string {
 			continue
 		}
 		tell := func(option, then, now string) {
-			text := fmt.Sprintf("made with %s %s, and this build has %s: its RUN steps will not be found there", option, then, now)
+			text := fmt.Sprintf("was made with %s %s, and this build has %s: its RUN steps will not be found there", option, then, now)
 			if stages[text] == nil {
 				all = append(all, text)
 			}
@@ -137,7 +137,7 @@ func (f Found) Differences(p Plan) []string {
 		}
 	}
 	for i, text := range all {
-		all[i] = fmt.Sprintf("the cache of %s was %s", strings.Join(stages[text], ", "), text)
+		all[i] = fmt.Sprintf("the cache of %s %s", strings.Join(stages[text], ", "), text)
 	}
 	return all
 }

@@ -340,4 +340,8 @@ func TestSaveWithoutTheVolatileValue(t *testing.T) {
 	r.engine.Fresh(t)
 	r.write(t, "Dockerfile", strings.Replace(dockerfile, "sleep 600", "sleep 0", 1))
 	branch.setting("T=second-of-mine").run(t, 0, r.image("1")).wantSteps(t, "builder=cr")
+
+	// A step that runs without a value sees an empty one.
+	r.write(t, "Dockerfile", "FROM BASE\nARG T\nENV U=u-$T\nRUN test -z \"$T\" && test \"$U\" = u-\n")
+	branch.run(t, 0, r.image("1")).wantSteps(t, "0=r")
 }

@@ -141,13 +141,14 @@ func (o Outcome) Excerpt(w io.Writer, file *stages.File) {
 	}
 }
 
-// Message is why the build did not succeed, with commands as people wrote
-// them; "" if it did.
-func (o Outcome) Message(file *stages.File) string {
+// Message is why the build did not succeed, with commands as people wrote them
+// and without what Progress hides; "" if it did.
+func (o Outcome) Message(r Request) string {
 	if o.Err == nil {
 		return ""
 	}
-	return written{file: file}.text(o.Err.Error())
+	w := written{r.File, r.Progress.Hidden}
+	return w.mask(w.text(o.Err.Error()))
 }
 
 // EngineGone tells whether the engine, not the build, has failed: it was

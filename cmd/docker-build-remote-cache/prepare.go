@@ -91,6 +91,9 @@ func namesOf(o *options) (cache.Request, error) {
 	}
 	r.Given, _ = splitCacheFrom(o.build.CacheFrom)
 	r.Conditions = conditions(o)
+	for _, arg := range o.volatile {
+		r.Volatile = append(r.Volatile, arg.Name)
+	}
 	var err error
 	if r.Image, err = registry.ParseImage(o.image); err != nil {
 		return r, err

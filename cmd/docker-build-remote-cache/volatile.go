@@ -143,6 +143,11 @@ func (p *prepared) checkVolatile(s surroundings, o *options) error {
 	return nil
 }
 
+// message is why a build did not succeed.
+func (p *prepared) message(outcome engine.Outcome) string {
+	return outcome.Message(engine.Request{File: p.file, Progress: engine.Progress{Hidden: p.hidden}})
+}
+
 // editFile makes the Dockerfile that is built of the one that people wrote. It
 // depends on the Dockerfile, the options and what the engine's frontend knows,
 // so that it is always the same on one engine: it is a part of cache keys.
