@@ -76,7 +76,7 @@ func (e *Engine) newInline(r Request) (*inlineBuild, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown, err := newDisplay(r.Progress)
+	shown, err := newDisplay(r.Progress, r.File)
 	if err != nil {
 		sender.close()
 		return nil, err
