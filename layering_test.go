@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"credential":  nil,
 	"registry":    nil,
 	"report":      nil,
+	"shellcalls":  nil,
 	"stages":      nil,
 
 	"bench": nil, // runs the command as people do
