@@ -21,7 +21,10 @@ func TestSecretEnv(t *testing.T) {
 	}
 	t.Run("docker", func(t *testing.T) {
 		eachDockerBuilder(t, func(t *testing.T, r *runner) {
-			ask(t, r.connect(t), r.project(t, dockerfile, nil).file, false)
+			e := r.connect(t)
+			ask(t, e, r.project(t, dockerfile, nil).file, false)
+			// A frontend that knows is of no use to an engine that does not.
+			ask(t, e, r.project(t, "# syntax="+r.env.Base("dockerfile:1")+"\n"+dockerfile, nil).file, false)
 		})
 	})
 	t.Run("buildkitd", func(t *testing.T) {
@@ -34,6 +37,7 @@ func TestSecretEnv(t *testing.T) {
 		t.Cleanup(func() { e.Close() })
 		ask(t, e, r.project(t, dockerfile, nil).file, true)
 
+		ask(t, e, r.project(t, "# syntax="+r.env.Base("dockerfile:1")+"\n"+dockerfile, nil).file, true)
 		// A frontend that cannot be had is an error, as it is for the build.
 		file := r.project(t, "# syntax=127.0.0.1:1/no/such:frontend\n"+dockerfile, nil).file
 		if known, err := e.SecretEnv(t.Context(), engine.Options{}, file); err == nil || !strings.Contains(err.Error(), "no/such") {
@@ -79,4 +83,35 @@ RUN ! find /left | grep `+stages.ReservedPrefix+`
 	if got := progress.String(); !strings.Contains(got, `RUN test "$X" = "it's" && test -f`) || strings.Contains(got, "--mount") || strings.Contains(got, prelude) {
 		t.Errorf("progress:\n%s", got)
 	}
+}
+
+// With a frontend from an image, old engines know heredocs: a value is read in
+// their first line.
+func TestSecretFileOfAHeredoc(t *testing.T) {
+	env := testbed.Up(t, testbed.Docker)
+	r := &runner{env: env, engine: env.Engine(t, testbed.Docker), repository: env.Repo(t)}
+	p := r.project(t, "# syntax="+env.Base("dockerfile:1")+`
+FROM BASE
+ARG X
+RUN <<-EOF
+	set -e
+	test "$X" = value
+EOF
+RUN cat <<EOF >/x && test "$(cat /x)" = "X is value"
+X is $X
+EOF
+`, nil)
+	v, err := p.file.Volatile([]stages.VolatileArg{{Name: "X", Value: "value", Given: true}}, []int{0}, false)
+	if err == nil {
+		p.file, err = p.file.Edited(v.Edits)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := r.request(p, nil)
+	for _, value := range v.Values {
+		request.Options.Values = append(request.Options.Values, engine.SecretValue{ID: value.ID, Value: []byte(value.Text)})
+	}
+	b := r.start(t.Context(), t, request)
+	expect(t, b, engine.OK, map[engine.Status][]int{engine.Ran: {4, 8}})
 }

@@ -440,7 +440,7 @@ func (t *tracer) run(node *parser.Node) error {
 		e.Prelude = strings.TrimSpace(e.Prelude + " test ! -f " + file + " || . " + file + ";")
 	}
 	if e.Prelude != "" {
-		const remedy = "; write it in shell form, or use an engine or a # syntax= whose frontend is Dockerfile 1.10 or newer"
+		const remedy = "; write it in shell form, or build with BuildKit 0.16 or newer, as in Docker 28"
 		switch {
 		case node.Attributes["json"], isScript(node):
 			return &VolatileError{node.StartLine, "this engine can give the volatile ARG " + arg + " only to commands of a shell", "RUN in exec form, or of a script with #!, has none" + remedy}
