@@ -49,6 +49,7 @@ func sourcesOf(command instructions.Command, line int) []source {
 type resolver struct {
 	drafts    []*draft
 	vars      *variables
+	given     map[string]string // build arguments
 	contexts  contexts
 	named     map[string]int // name -> the last stage so far that has it
 	triggered int
@@ -76,26 +77,9 @@ func (r *resolver) resolve() error {
 	}
 	for i, d := range r.drafts {
 		r.finish(d, uses[i])
-		r.inheritShell(d)
+		r.settle(d)
 	}
 	return nil
-}
-
-// inheritShell gives the RUNs before a stage's own SHELL that of the stage it
-// is based on, whose own turn has been.
-func (r *resolver) inheritShell(d *draft) {
-	if d.From < 0 {
-		return
-	}
-	inherited := r.drafts[d.From].shell
-	for _, i := range d.Instructions {
-		if i.Run != nil && i.Run.Exec == nil && i.Run.Shell == nil {
-			i.Run.Shell = inherited
-		}
-	}
-	if d.shell == nil {
-		d.shell = inherited
-	}
 }
 
 // resolveBase expands the operands of FROM and registers the stage.

@@ -100,6 +100,14 @@ type Run struct {
 	Shell []string
 	// Exec is the command of the exec form, nil in shell form.
 	Exec []string
+	// User is what USER has set, expanded, in this stage or one that it is
+	// based on; "" for the base image's own, "?" if the text does not tell.
+	User string
+	// Mounted are the directories and files at which flags mount something,
+	// cleaned; those whose place the text does not tell are left out.
+	Mounted []string
+
+	env *setting
 }
 
 // Step tells whether the instruction makes a step of the file system, which
