@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -128,15 +127,24 @@ type Outcome struct {
 	Line int
 }
 
-// Excerpt writes the failing lines of the Dockerfile, as docker build does,
-// without what was appended to it for the engine.
-func (o Outcome) Excerpt(w io.Writer, dockerfile []byte) {
+// Excerpt writes the failing lines of the Dockerfile, as docker build does, as
+// people wrote them and without what was appended to it for the engine.
+func (o Outcome) Excerpt(w io.Writer, file *stages.File) {
 	for _, source := range errdefs.Sources(o.Err) {
-		if info := source.Info; info != nil && bytes.HasPrefix(info.Data, dockerfile) {
-			info.Data = dockerfile // source is a copy
+		if info := source.Info; info != nil {
+			info.Data = written{file}.source(info.Data) // source is a copy
 		}
 		source.Print(w)
 	}
+}
+
+// Message is why the build did not succeed, with commands as people wrote
+// them; "" if it did.
+func (o Outcome) Message(file *stages.File) string {
+	if o.Err == nil {
+		return ""
+	}
+	return written{file}.text(o.Err.Error())
 }
 
 // EngineGone tells whether the engine, not the build, has failed: it was

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
@@ -63,7 +64,7 @@ func TestExcerptOfTheUsersDockerfile(t *testing.T) {
 		Ranges: []*pb.Range{{Start: &pb.Position{Line: 2}, End: &pb.Position{Line: 2}}},
 	}
 	var out strings.Builder
-	Outcome{Err: errdefs.WithSource(errors.New("exit code: 1"), source)}.Excerpt(&out, []byte(dockerfile))
+	Outcome{Err: errdefs.WithSource(errors.New("exit code: 1"), source)}.Excerpt(&out, &stages.File{Source: []byte(dockerfile)})
 	if got := out.String(); !strings.Contains(got, "2 | >>> RUN false") || strings.Contains(got, "appended") {
 		t.Errorf("got %s", got)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/util/progress/progressui"
 	"github.com/opencontainers/go-digest"
@@ -14,14 +15,15 @@ import (
 // display shows a build as docker build does, with BuildKit's own renderer.
 type display struct {
 	heartbeat *heartbeat // nil for none
+	written   written
 	mu        sync.Mutex
 	stream    chan *bkclient.SolveStatus
 	done      chan struct{}
 	closed    bool
 }
 
-func newDisplay(p Progress) (*display, error) {
-	d := &display{stream: make(chan *bkclient.SolveStatus), done: make(chan struct{})}
+func newDisplay(p Progress, file *stages.File) (*display, error) {
+	d := &display{written: written{file}, stream: make(chan *bkclient.SolveStatus), done: make(chan struct{})}
 	if p.Quiet > 0 {
 		d.heartbeat = newHeartbeat(p.Out, p.Quiet)
 		p.Out = d.heartbeat
@@ -41,6 +43,7 @@ func newDisplay(p Progress) (*display, error) {
 }
 
 func (d *display) show(status *bkclient.SolveStatus) {
+	status = d.written.status(status)
 	d.heartbeat.observe(status)
 	d.mu.Lock()
 	defer d.mu.Unlock()

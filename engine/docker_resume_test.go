@@ -179,7 +179,7 @@ RUN echo 4
 					t.Errorf("the build failed at line %d, want %d", outcome.Line, test.line)
 				}
 				var excerpt bytes.Buffer
-				outcome.Excerpt(&excerpt, broken.file.Source)
+				outcome.Excerpt(&excerpt, broken.file)
 				if want := fmt.Sprintf("%4d | >>> ", test.line); !strings.Contains(excerpt.String(), want) {
 					t.Errorf("the excerpt does not point at line %d:\n%s", test.line, excerpt.String())
 				}

@@ -217,17 +217,11 @@ func (s *sender) attachables() ([]session.Attachable, error) {
 	attached := []session.Attachable{authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{
 		AuthConfigProvider: authprovider.LoadAuthConfig(s.docker),
 	})}
-	if len(s.options.Secrets) > 0 {
-		var sources []secretsprovider.Source
-		for _, secret := range s.options.Secrets {
-			sources = append(sources, secretsprovider.Source{ID: secret.ID, FilePath: secret.File, Env: secret.Env})
-		}
-		store, err := secretsprovider.NewStore(sources)
-		if err != nil {
-			return nil, fmt.Errorf("read --secret: %w", err)
-		}
-		attached = append(attached, secretsprovider.NewSecretProvider(store))
+	secrets, err := secretStore(s.options)
+	if err != nil {
+		return nil, err
 	}
+	attached = append(attached, secretsprovider.NewSecretProvider(secrets))
 	if len(s.options.SSH) > 0 {
 		var agents []sshprovider.AgentConfig
 		for _, agent := range s.options.SSH {

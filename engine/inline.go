@@ -53,7 +53,7 @@ func (e *Engine) startInline(ctx context.Context, r Request) (*inlineBuild, erro
 	if err != nil {
 		return nil, err
 	}
-	shown, err := newDisplay(r.Progress)
+	shown, err := newDisplay(r.Progress, r.File)
 	if err != nil {
 		sender.close()
 		return nil, err

@@ -156,7 +156,7 @@ func TestInlineStepsOfSeveralSolves(t *testing.T) {
 func TestRelayShowsStepsOnce(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
-	shown, err := newDisplay(Progress{Mode: "plain", Out: &out})
+	shown, err := newDisplay(Progress{Mode: "plain", Out: &out}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,11 @@ type Options struct {
 	CacheFrom     []CacheSpec    // --cache-from, beside the tool's own
 	CacheTo       []CacheSpec    // --cache-to, beside the tool's own
 	Classic       ClassicOptions // what only the classic builder knows
+
+	// Values are secrets beside those of --secret, for mounts that the tool
+	// itself puts into the Dockerfile. They are in memory and in the session
+	// alone: not in the environment, in a file or in a definition.
+	Values []SecretValue
 }
 
 // ClassicOptions are the options of docker build that only the classic
@@ -109,6 +114,12 @@ type Output struct {
 // Secret is one --secret: the id a RUN step mounts and where the value comes
 // from, exactly one of File and Env.
 type Secret struct{ ID, File, Env string }
+
+// SecretValue is a secret by value; its id begins with stages.ReservedPrefix.
+type SecretValue struct {
+	ID    string
+	Value []byte
+}
 
 // SSHAgent is one --ssh: the id a RUN step mounts and the sockets or keys
 // behind it; none means SSH_AUTH_SOCK.

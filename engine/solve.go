@@ -77,7 +77,7 @@ func (e *Engine) newSolve(r Request) (*solveBuild, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown, err := newDisplay(r.Progress)
+	shown, err := newDisplay(r.Progress, r.File)
 	if err != nil {
 		sender.close()
 		return nil, err

@@ -82,7 +82,7 @@ func parse(source []byte, opt Options) (*File, error) {
 	if err := r.resolve(); err != nil {
 		return nil, err
 	}
-	f := &File{Source: source, end: endingOf(tree)}
+	f := &File{Source: source, end: endingOf(tree), options: opt}
 	if bytes.Contains(source, []byte("TARGETSTAGE")) {
 		f.TargetStage = vars.values["TARGETSTAGE"]
 	}

@@ -14,7 +14,8 @@ import "strconv"
 
 // File is a parsed Dockerfile with at least one stage.
 type File struct {
-	// Source is the text that was parsed, byte for byte.
+	// Source is the text that was parsed, byte for byte; of an Edited file, the
+	// text to build.
 	Source []byte
 	// Syntax is the frontend image that the file asks for by its syntax
 	// directive, "" if it asks for none.
@@ -26,7 +27,14 @@ type File struct {
 	TargetStage string
 	Stages      []Stage
 
-	end ending
+	end     ending
+	options Options // of Parse
+
+	// Of an Edited file: the text before all edits, the first lines of the
+	// instructions that are no more in Source, and what was put into it.
+	original []byte
+	dropped  []int
+	preludes []string
 }
 
 // Stage is one FROM and what follows it.

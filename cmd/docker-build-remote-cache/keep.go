@@ -88,7 +88,7 @@ func (k *keeper) writeState(snapshot *engine.Snapshot, saved bool) {
 
 // newState is the state before the build.
 func newState(s surroundings, environment map[string]*string, p *prepared) *state {
-	st := &state{Schema: stateSchema, Version: version(), Arguments: s.args, Environment: environment, Dockerfile: p.file.Source, Facts: p.facts}
+	st := &state{Schema: stateSchema, Version: version(), Arguments: s.args, Environment: environment, Dockerfile: p.file.Original(), Facts: p.facts}
 	st.Directory, _ = os.Getwd()
 	return st
 }

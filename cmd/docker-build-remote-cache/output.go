@@ -58,13 +58,13 @@ func tagsOf(lineages []cache.Lineage) string {
 
 // tellFailure shows why the build failed, as docker build does.
 func (s surroundings) tellFailure(p *prepared, outcome engine.Outcome) {
-	outcome.Excerpt(s.stderr, p.file.Source)
+	outcome.Excerpt(s.stderr, p.file)
 	switch {
 	case outcome.EngineGone():
-		writeError(s.stderr, "build: the engine went away: "+outcome.Err.Error(),
+		writeError(s.stderr, "build: the engine went away: "+outcome.Message(p.file),
 			"look at the engine's log, then run the same command again: it begins where the last checkpoint was saved")
 	case outcome.Result == engine.BuildFailed:
-		writeError(s.stderr, "build: "+outcome.Err.Error(), "")
+		writeError(s.stderr, "build: "+outcome.Message(p.file), "")
 	}
 }
 

@@ -1,0 +1,8 @@
+FROM alpine
+ARG TOKEN
+RUN a \
+  # c
+  && b
+RUN <<E
+cd /
+E

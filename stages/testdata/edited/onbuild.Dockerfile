@@ -1,0 +1,6 @@
+FROM alpine AS base
+ONBUILD ARG TOKEN
+ONBUILD RUN echo $TOKEN
+FROM base
+ARG TOKEN
+RUN z
