@@ -32,6 +32,7 @@ var mayImport = map[string][]string{
 	"report":      nil,
 	"shellcalls":  nil,
 	"stages":      nil,
+	"advice":      {"shellcalls", "stages"},
 
 	"bench": nil, // runs the command as people do
 

@@ -91,9 +91,20 @@ func (r *resolver) settle(d *draft) {
 				run.Shell = s.shell
 			}
 			run.Mounted = s.mounted(r, c)
+		case *instructions.CmdCommand:
+			d.Instructions[i].Starts = s.starts(c.ShellDependantCmdLine)
+		case *instructions.EntrypointCommand:
+			d.Instructions[i].Starts = s.starts(c.ShellDependantCmdLine)
 		}
 	}
 	d.scope = s
+}
+
+func (s *scope) starts(c instructions.ShellDependantCmdLine) *Run {
+	if !c.PrependShell {
+		return &Run{Exec: c.CmdLine}
+	}
+	return &Run{Script: strings.Join(c.CmdLine, " "), Shell: s.shell}
 }
 
 // declare is an ARG after FROM: what is given, else its default, else what an

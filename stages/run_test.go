@@ -130,3 +130,26 @@ func TestRunScopeIsBounded(t *testing.T) {
 		t.Errorf("A is %q", value)
 	}
 }
+
+func TestTakenAndStarts(t *testing.T) {
+	t.Parallel()
+	f, err := stages.Parse([]byte(`FROM scratch AS a
+ENTRYPOINT ["b", "c"]
+FROM a
+SHELL ["/bin/bash", "-c"]
+CMD d e
+COPY --from=a /f g /h
+RUN --mount=from=a,source=/i,target=/j k
+`), stages.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"/f", "g", "/"}, f.Stages[0].Taken); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	got := []*stages.Run{f.Stages[0].Instructions[0].Starts, f.Stages[1].Instructions[1].Starts}
+	want := []*stages.Run{{Exec: []string{"b", "c"}}, {Script: "d e", Shell: []string{"/bin/bash", "-c"}}}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(stages.Run{})); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}

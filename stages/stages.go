@@ -61,6 +61,9 @@ type Stage struct {
 	// as written, FROM after expansion; sorted, each once. Neither scratch nor
 	// what a named build context replaces is among them.
 	Images []string
+	// Taken are the paths, as written, that other instructions of the file copy
+	// from this stage; "/" for one that they mount.
+	Taken []string
 	// Replaced says that a named build context stands in for the stage: its
 	// instructions do not run, so it needs nothing and nothing needs it.
 	Replaced bool
@@ -95,6 +98,9 @@ type Instruction struct {
 	Text string
 	// Run is what a RUN runs, nil for other kinds.
 	Run *Run
+	// Starts is what a CMD or ENTRYPOINT starts, nil for other kinds; only
+	// Script, Shell and Exec are set.
+	Starts *Run
 }
 
 // Run is what a RUN instruction runs. ARGs and ENVs in it are for the shell to
