@@ -47,6 +47,8 @@ type options struct {
 	grace           time.Duration // 0 for the CI's own
 	state           string        // file for save, "" for none
 	cacheTrust      cache.Trust   // own or fork, "" to find out
+	autoCacheMounts bool
+	advice          bool
 	dryRun          bool
 	report          string // file for the JSON report, "" for none
 }
@@ -117,6 +119,7 @@ func newParser(lookupEnv func(string) (string, bool)) *parser {
 			cacheSave:       always,
 			cacheUnprefixed: always,
 			checkpoint:      2 * time.Minute,
+			advice:          true,
 		},
 		lookupEnv: lookupEnv,
 		ulimits:   opts.NewUlimitOpt(nil),

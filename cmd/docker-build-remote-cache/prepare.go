@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/advice"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
@@ -28,6 +29,8 @@ type prepared struct {
 	target int
 	facts  ci.Facts
 	plan   cache.Plan
+	advice []advice.Finding
+	values []engine.SecretValue // for mounts that were put into the file
 }
 
 // prepare reads the Dockerfile and the facts of the CI and makes the plan.
@@ -73,7 +76,10 @@ func (p *prepared) makePlan(o *options) error {
 		r.BaseBranch = cache.Branch{Name: o.baseBranch, From: "--base-branch"}
 	}
 	r.Origin = origin(o, p.facts)
+	skips := p.advise(o)
+	r.File = p.file
 	p.plan = cache.NewPlan(r)
+	p.plan.Skips = append(p.plan.Skips, skips...)
 	p.distrust(o)
 	return nil
 }
@@ -253,6 +259,7 @@ func request(s surroundings, o *options, p *prepared, view cache.View) engine.Re
 		_, beside = splitCacheFrom(beside) // the others are part of the view
 	}
 	r.Imports = append(r.Imports, beside...)
+	r.Options.Values = append(r.Options.Values, p.values...)
 	r.Options.Context, _ = filepath.Abs(o.build.Context)
 	return r
 }

@@ -58,7 +58,7 @@ func run(ctx context.Context, s surroundings) int {
 		return s.fail(err)
 	}
 	if o.dryRun {
-		if err := p.plan.Fprint(defused(s.stdout)); err != nil {
+		if err := p.print(defused(s.stdout)); err != nil {
 			return s.fail(err)
 		}
 		return 0
@@ -79,7 +79,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	}
 	defer e.Close()
 	r.engine(e.Name)
-	if err := e.Check(o.build); err != nil {
+	if err := check(e, o); err != nil {
 		return s.fail(err)
 	}
 	client := registry.NewClient(s.registryOptions())
