@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/internal/testbed"
 )
 
 // upstream is a Debian repository and a Go module proxy that note what is
@@ -91,14 +93,14 @@ func newUpstream(t *testing.T) *upstream {
 	return u
 }
 
-// dockerClean is what Debian's image has in /etc/apt/apt.conf.d/docker-clean,
-// and the testbed's has not.
-const dockerClean = `RUN <<'END' cat >/etc/apt/apt.conf.d/docker-clean
-DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin || true"; };
+
+const dockerClean = "COPY docker-clean /etc/apt/apt.conf.d/docker-clean\n"
+
+// dockerCleanFile is what Debian's image has there, and the testbed's has not.
+const dockerCleanFile = `DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin || true"; };
 APT::Update::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/archives/partial/*.deb /var/cache/apt/*.bin || true"; };
 Dir::Cache::pkgcache "";
 Dir::Cache::srcpkgcache "";
-END
 `
 
 // With --auto-cache-mounts what a step loads is loaded once, although the
@@ -108,6 +110,7 @@ func TestAutoCacheMounts(t *testing.T) {
 	r := onBuildKit(t)
 	up := newUpstream(t)
 	r = r.on("master").with("--push=false", "--auto-cache-mounts")
+	r.write(t, "docker-clean", dockerCleanFile)
 	write := func(packages, modules string) {
 		r.write(t, "go.mod", "module example.test/app\n"+modules)
 		r.write(t, "Dockerfile", "FROM "+r.env.Base("debian:bookworm")+" AS apt\n"+dockerClean+
@@ -146,5 +149,30 @@ func TestAutoCacheMounts(t *testing.T) {
 		if n := up.times(file); n != 2 {
 			t.Errorf("%s was loaded %d times", file, n)
 		}
+	}
+}
+
+// On the BuildKit of Docker 20.10 too, which leaves empty mount points behind.
+func TestAutoCacheMountsOnDocker20(t *testing.T) {
+	t.Parallel()
+	r := newRunner(t, kind{"docker", testbed.Docker, dockerHost})
+	up := newUpstream(t)
+	r = r.on("master").with("--push=false", "--network=host", "--auto-cache-mounts")
+	r.write(t, "docker-clean", dockerCleanFile)
+	for _, packages := range []string{"one", "one two"} {
+		r.write(t, "Dockerfile", "FROM "+r.env.Base("debian:bookworm")+"\n"+dockerClean+
+			"RUN rm -f /etc/apt/sources.list.d/* && echo 'deb [trusted=yes] "+up.url+"/debian ./' >/etc/apt/sources.list\n"+
+			"RUN apt-get update && apt install -y "+packages+"\n"+
+			"RUN test -z \"$(find /var/cache/apt /etc/apt/apt.conf.d/zz-remote-cache -type f -size +0 -name '*.deb' -o -name 'zz-*' -size +0)\"\n")
+		r.run(t, 0, r.image("1"))
+	}
+	for _, file := range []string{"/debian/one.deb", "/debian/two.deb"} {
+		if n := up.times(file); n != 1 {
+			t.Errorf("%s was loaded %d times", file, n)
+		}
+	}
+	r.vars = append(r.vars, "DOCKER_BUILDKIT=0")
+	if o := r.run(t, 64, r.image("1")); !strings.Contains(o.stderr, "--auto-cache-mounts") {
+		t.Errorf("the classic builder has none:\n%s", o.stderr)
 	}
 }
