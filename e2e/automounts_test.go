@@ -93,7 +93,6 @@ func newUpstream(t *testing.T) *upstream {
 	return u
 }
 
-
 const dockerClean = "COPY docker-clean /etc/apt/apt.conf.d/docker-clean\n"
 
 // dockerCleanFile is what Debian's image has there, and the testbed's has not.
