@@ -74,6 +74,18 @@ func TestCacheRegistryInTrouble(t *testing.T) {
 	}
 }
 
+// Why a build failed is said once it is all over: after BuildKit's own summary,
+// with which the progress ends.
+func TestTheErrorIsSaidLast(t *testing.T) {
+	r := onBuildKit(t).on("master")
+	r.write(t, "Dockerfile", "FROM BASE\nRUN echo done\nRUN echo broken; exit 3\n")
+	out := r.run(t, 1, r.image("1")).stderr
+	summary, said := strings.LastIndex(out, "------\n > ["), strings.LastIndex(out, "\nerror: build: ")
+	if summary < 0 || said < summary {
+		t.Errorf("the summary stands at %d, the error at %d:\n%s", summary, said, out)
+	}
+}
+
 // A cache that cannot be read is a miss that is told, and is replaced.
 func TestCacheThatCannotBeRead(t *testing.T) {
 	r := onBuildKit(t)

@@ -103,9 +103,6 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	}
 	defer b.Close()
 	r.built(outcome, started)
-	if outcome.Result != engine.OK {
-		s.tellFailure(p, outcome)
-	}
 
 	// From here on the work of the build is done: what follows is the exit
 	// trap. A signal shortens it but does not skip it.
@@ -121,7 +118,10 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	}
 	r.saved(b.Steps(), saved, k, started)
 
-	b.Close() // ends the progress before the report is printed
+	b.Close() // ends the progress, and with it BuildKit's own summary of errors
+	if outcome.Result != engine.OK {
+		s.tellFailure(p, outcome)
+	}
 	if err := r.write(s, o); err != nil {
 		s.talk("warning: %v", err)
 	}
