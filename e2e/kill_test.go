@@ -120,6 +120,13 @@ func TestSaveAfterKill(t *testing.T) {
 	p.await(t, " now in the step\n")
 	awaitState(t, state, completed("[builder 6/6]", "[stage-2 3/6]"))
 	p.kill(t)
+	for _, variable := range r.vars {
+		if dir, ok := strings.CutPrefix(variable, "TMPDIR="); ok {
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("the killed run left %v in TMPDIR, %v", left, err)
+			}
+		}
+	}
 	wantAbsent(t, r.image("feat-x-builder"))
 
 	first := r.verb(t, 0, "save", "--state", state)

@@ -55,7 +55,6 @@ func (e *Engine) startInline(ctx context.Context, r Request) (*inlineBuild, erro
 	}
 	shown, err := newDisplay(r.Progress, r.File)
 	if err != nil {
-		sender.close()
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -261,7 +260,6 @@ func (b *inlineBuild) Close() error {
 		b.stop()
 		<-b.ended
 		b.display.close()
-		b.sender.close()
 		errs := []error{b.images.clean("")}
 		b.mu.Lock()
 		defer b.mu.Unlock()
