@@ -258,7 +258,20 @@ func request(s surroundings, o *options, p *prepared, view cache.View) engine.Re
 	if !p.plan.CacheInImages {
 		_, beside = splitCacheFrom(beside) // the others are part of the view
 	}
-	r.Imports = append(r.Imports, beside...)
+	for _, spec := range beside {
+		if spec.Type == "local" && !p.plan.CacheInImages {
+			served, store, err := engine.DirectoryImport(spec)
+			if err != nil {
+				s.talk("warning: nothing is read from --cache-from type=local: %v", err)
+				continue
+			}
+			if r.Stores == nil {
+				r.Stores = map[string]content.Store{}
+			}
+			spec, r.Stores[served.Attributes["src"]] = served, store
+		}
+		r.Imports = append(r.Imports, spec)
+	}
 	r.Options.Values = append(r.Options.Values, p.values...)
 	r.Options.Context, _ = filepath.Abs(o.build.Context)
 	return r
