@@ -20,7 +20,7 @@ const module = "github.com/docker-build-remote-cache/docker-build-remote-cache"
 // command down to those that know nothing of the rest. A new package takes its
 // place here.
 var mayImport = map[string][]string{
-	"cmd/docker-build-remote-cache": {"cache", "ci", "ci/dialect", "credential", "engine", "registry", "report", "stages"},
+	"cmd/docker-build-remote-cache": {"advice", "cache", "ci", "ci/dialect", "credential", "engine", "registry", "report", "stages"},
 
 	"engine": {"stages"},
 	"cache":  {"cache/merge", "registry", "stages"},
@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"report":      nil,
 	"shellcalls":  nil,
 	"stages":      nil,
+	"advice":      {"shellcalls", "stages"},
 
 	"bench": nil, // runs the command as people do
 

@@ -15,6 +15,8 @@ const ownPrefix = 'DOCKER_BUILD_REMOTE_CACHE_';
 // Options of the program itself are handed over as its variables: a program of
 // another version ignores the ones it does not know.
 const ownOptions = [
+  'advice',
+  'auto-cache-mounts',
   'branch',
   'default-branch',
   'base-branch',

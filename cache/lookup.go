@@ -44,6 +44,8 @@ type Found struct {
 	Tags map[string]Tagged
 	// Scopes are those that the branch is known to have caches in.
 	Scopes registry.Scopes
+	// Refused says that the plan's repository may not be read.
+	Refused bool
 	// Warnings say what was not understood or not answered; each is a miss.
 	Warnings []string
 }
@@ -186,6 +188,7 @@ func (l *lookup) askOne(ctx context.Context, giveUp context.CancelCauseFunc, ref
 	case ref.Repository == l.plan.Repository && (errors.Is(err, registry.ErrUnauthorized) || errors.Is(err, registry.ErrUnavailable)):
 		// The answer to the others would be the same, and each would be waited
 		// for.
+		l.found.Refused = errors.Is(err, registry.ErrUnauthorized)
 		l.found.Warnings = append(l.found.Warnings, fmt.Sprintf("no cache can be read: %v", err))
 		giveUp(givenUp{err})
 	default:

@@ -78,7 +78,6 @@ func (e *Engine) newInline(r Request) (*inlineBuild, error) {
 	}
 	shown, err := newDisplay(r.Progress, r.File)
 	if err != nil {
-		sender.close()
 		return nil, err
 	}
 	return &inlineBuild{
@@ -289,7 +288,6 @@ func (b *inlineBuild) Close() error {
 		b.stop()
 		<-b.ended
 		b.display.close()
-		b.sender.close()
 		errs := []error{b.images.clean("")}
 		b.mu.Lock()
 		defer b.mu.Unlock()

@@ -79,7 +79,6 @@ func (e *Engine) newSolve(r Request) (*solveBuild, error) {
 	}
 	shown, err := newDisplay(r.Progress, r.File)
 	if err != nil {
-		sender.close()
 		return nil, err
 	}
 	return &solveBuild{
@@ -332,7 +331,6 @@ func (b *solveBuild) Close() error {
 		}
 		b.stop()
 		b.display.close()
-		b.sender.close()
 	})
 	return nil
 }

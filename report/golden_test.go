@@ -195,6 +195,13 @@ var scenarios = []struct {
 		r.Stages[0].Steps[2].SavedSeconds = 41.21
 		r.Stages[1].Steps[1].SavedSeconds, r.Stages[1].Steps[2].SavedSeconds = 58.8, 181.9
 	}},
+	{"advice", func(r *report.Report) {
+		mount := "--mount=type=cache,target=/go/pkg/mod"
+		r.Advice = []report.Advice{
+			{Stage: "deps", Line: 4, Tool: "go", Mounts: []string{mount}, Text: "go mod download could keep what it downloads: add " + mount},
+			{Stage: "builder", Line: 9, Tool: "docker-clean", Text: "Debian's docker-clean empties apt's cache; put before this step: RUN rm -f /etc/apt/apt.conf.d/docker-clean"},
+		}
+	}},
 	{"no-hits", func(r *report.Report) {
 		r.Stages[0].Imported = imported("deps", "unprefixed")
 		r.Stages[1].Imported = imported("builder", "unprefixed")
@@ -250,6 +257,7 @@ var scenarios = []struct {
 		r.Stages[1].Name = "::set-output name=x::\x1b]0;title\a" + strings.Repeat("long", 100)
 		r.Stages[1].Steps[1].Instruction = "RUN <<EOF\n##[error]" + strings.Repeat("x && ", 10000)
 		r.Warnings = []string{strings.Repeat("w", 10000), "\xff\xfe\x9b31m"}
+		r.Advice = []report.Advice{{Stage: "x", Line: 3, Tool: "npm", Text: "npm\x1b[2J ci `|\n::error::pwned"}}
 		for range 20 {
 			r.Skips = append(r.Skips, report.Skip{What: "a\tb", Reason: "c\u2028d"})
 		}

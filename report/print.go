@@ -150,9 +150,9 @@ func hits(r Report) string {
 	return " (" + some(texts) + ")"
 }
 
-// notes are the warnings, the skips and the losses of the cache.
+// notes are the warnings, the skips, the advice and the losses of the cache.
 func (p *printer) notes(r Report) {
-	var warnings, skips []string
+	var warnings, skips, advice []string
 	for _, text := range r.Warnings {
 		warnings = append(warnings, "warning: "+cut(clean(text), mostMessage))
 	}
@@ -160,7 +160,11 @@ func (p *printer) notes(r Report) {
 		skips = append(skips, cut("skipped "+clean(skip.What)+": "+clean(skip.Reason), mostMessage))
 	}
 	p.lines(yellow, warnings)
+	for _, a := range r.Advice {
+		advice = append(advice, cut(fmt.Sprintf("advice: line %d, %s", a.Line, clean(a.Text)), mostMessage))
+	}
 	p.lines(plain, skips)
+	p.lines(plain, advice)
 	p.lines(yellow, r.Losses())
 }
 

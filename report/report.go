@@ -39,6 +39,20 @@ type Report struct {
 	Lineages []Lineage `json:"lineages"`
 	Skips    []Skip    `json:"skips"`
 	Warnings []string  `json:"warnings"`
+	// Advice on the Dockerfile, in the order of its lines (issue F).
+	Advice []Advice `json:"advice,omitempty"`
+}
+
+// Advice is what would make a step cheaper when it runs again.
+type Advice struct {
+	Stage string `json:"stage"`
+	Line  int    `json:"line"`
+	// Tool that the advice is about, such as apt or npm.
+	Tool string `json:"tool"`
+	// Mounts to add to the step, as flags of RUN; empty if it lacks none.
+	Mounts []string `json:"mounts,omitempty"`
+	// Text says it all to people.
+	Text string `json:"text"`
 }
 
 // Status is what became of a build (OK, Failed, Canceled) or of a step (all

@@ -127,8 +127,8 @@ func (v variable) secret(name string, secretEnv bool) string {
 	return "export " + name + "='" + strings.ReplaceAll(v.value, "'", `'\''`) + "'\n"
 }
 
-// scope is what the instructions of a stage see.
-type scope struct {
+// tracedStage is what the instructions of a stage see.
+type tracedStage struct {
 	variables map[string]variable
 	shell     string // the program of SHELL, "" for the default
 	// runtime are the instructions that the container runs, by kind.
@@ -136,13 +136,13 @@ type scope struct {
 	onbuild []*parser.Node
 }
 
-func (s *scope) clone() *scope {
+func (s *tracedStage) clone() *tracedStage {
 	// Triggers act once, so that they are not passed on.
-	return &scope{variables: maps.Clone(s.variables), shell: s.shell, runtime: maps.Clone(s.runtime)}
+	return &tracedStage{variables: maps.Clone(s.variables), shell: s.shell, runtime: maps.Clone(s.runtime)}
 }
 
 // volatile are the names of the variables that RUN steps get as secrets.
-func (s *scope) volatile() (names []string) {
+func (s *tracedStage) volatile() (names []string) {
 	for name, v := range s.variables {
 		if v.id != "" {
 			names = append(names, name)
@@ -161,7 +161,7 @@ type tracer struct {
 	given     map[string]VolatileArg
 	declared  map[string]bool
 	globals   map[string]variable // ARGs before the first FROM
-	scopes    []*scope            // of the stages so far
+	scopes    []*tracedStage      // of the stages so far
 	values    map[string]VolatileValue
 	result    Volatile
 }
@@ -187,7 +187,7 @@ func (t *tracer) trace(tree *parser.Node) error {
 	return t.endStage()
 }
 
-func (t *tracer) scope() *scope { return t.scopes[len(t.scopes)-1] }
+func (t *tracer) scope() *tracedStage { return t.scopes[len(t.scopes)-1] }
 
 // active tells whether the stage at hand is built: in others nothing is
 // edited, and nothing is wrong.
@@ -197,7 +197,7 @@ func (t *tracer) from(node *parser.Node, c *instructions.Stage) error {
 	if err := t.endStage(); err != nil {
 		return err
 	}
-	base := &scope{variables: map[string]variable{}, runtime: map[string]*parser.Node{}}
+	base := &tracedStage{variables: map[string]variable{}, runtime: map[string]*parser.Node{}}
 	if from := t.file.Stages[len(t.scopes)].From; from >= 0 {
 		base = t.scopes[from]
 	}

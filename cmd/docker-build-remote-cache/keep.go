@@ -11,6 +11,7 @@ import (
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+	"github.com/opencontainers/go-digest"
 )
 
 // keeper sees to it that what a build completes is kept: checkpoints and the
@@ -23,6 +24,8 @@ type keeper struct {
 	state    *state
 	newSaver func(engine.Build) *cache.Saver
 	warn     func(format string, args ...any)
+
+	delivered engine.Delivered // once the build has ended
 
 	saver *cache.Saver // of the build that runs
 	rest  func()       // waits for the checkpoint in flight
@@ -148,6 +151,9 @@ func (k *keeper) completed(b engine.Build, outcome engine.Outcome) cache.Complet
 	}
 	for _, stage := range k.prepared.stages {
 		c.Stages = append(c.Stages, *byStage[stage])
+	}
+	if id, err := digest.Parse(k.delivered.ImageID); err == nil && k.delivered.Digest != "" && k.delivered.ImageID != k.delivered.Digest {
+		c.Delivered = &cache.DeliveredImage{Repository: k.prepared.plan.Image.Repository, Config: id}
 	}
 	return c
 }

@@ -49,6 +49,8 @@ type options struct {
 	state           string        // file for save, "" for none
 	cacheTrust      cache.Trust   // own or fork, "" to find out
 	volatile        []stages.VolatileArg
+	autoCacheMounts bool
+	advice          bool
 	dryRun          bool
 	report          string // file for the JSON report, "" for none
 }
@@ -123,6 +125,7 @@ func newParser(lookupEnv func(string) (string, bool)) *parser {
 			cacheSave:       always,
 			cacheUnprefixed: always,
 			checkpoint:      2 * time.Minute,
+			advice:          true,
 		},
 		lookupEnv: lookupEnv,
 		ulimits:   opts.NewUlimitOpt(nil),

@@ -33,6 +33,7 @@ func newRecorder(on *platform, o *options, p *prepared) *recorder {
 		Branch: p.plan.Branch.Name, DefaultBranch: p.plan.Default.Name,
 		Trust: string(p.plan.Origin.Trust), TrustReason: p.plan.Origin.Reason,
 	}
+	r.report.Advice = p.reportedAdvice()
 	return r
 }
 

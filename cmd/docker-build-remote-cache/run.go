@@ -59,7 +59,7 @@ func run(ctx context.Context, s surroundings) int {
 		return s.fail(err)
 	}
 	if o.dryRun {
-		if err := p.plan.Fprint(defused(s.stdout)); err != nil {
+		if err := p.print(defused(s.stdout)); err != nil {
 			return s.fail(err)
 		}
 		return 0
@@ -82,7 +82,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	}
 	defer e.Close()
 	r.engine(e.Name)
-	if err := e.Check(o.build); err != nil {
+	if err := check(e, o); err != nil {
 		return s.fail(err)
 	}
 	if err := p.editFile(ctx, s, e, o); err != nil {
@@ -112,9 +112,6 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	}
 	defer b.Close()
 	r.built(outcome, started)
-	if outcome.Result != engine.OK {
-		s.tellFailure(p, outcome)
-	}
 
 	// From here on the work of the build is done: what follows is the exit
 	// trap. A signal shortens it but does not skip it.
@@ -123,6 +120,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	defer limit()
 	delivered, deliverErr := deliver(trap, s, o, p, b, outcome)
 	r.delivered(delivered, deliverErr)
+	k.delivered = delivered
 	saved := k.save(trap, b, outcome)
 	if outcome.Result != engine.BuildCanceled {
 		r.attribute(trap, b, view)
@@ -130,7 +128,10 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	r.saved(b.Steps(), saved, k, started)
 	r.report.Warnings = append(r.report.Warnings, p.bustedBy(found, b.Steps())...)
 
-	b.Close() // ends the progress before the report is printed
+	b.Close() // ends the progress, and with it BuildKit's own summary of errors
+	if outcome.Result != engine.OK {
+		s.tellFailure(p, outcome)
+	}
 	if err := r.write(s, o); err != nil {
 		s.talk("warning: %v", err)
 	}
