@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"cache/merge": nil,
 	"ci":          nil,
 	"ci/dialect":  nil,
+	"mounts":      nil,
 	"registry":    nil,
 	"report":      nil,
 	"stages":      nil,
