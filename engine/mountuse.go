@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path"
 	"strings"
 
@@ -130,12 +131,30 @@ func (b *solveBuild) ReachMount(ctx context.Context, key string, handler MountHa
 	}
 	for _, g := range b.graphs {
 		for _, use := range g.mounts {
-			if use.key == key {
-				return b.engine.reach(ctx, b.sender, g.graph, use, b.request.Mounts.Helper, handler)
+			if use.key != key {
+				continue
 			}
+			if b.resumed && g.graph.needsSteps(use) {
+				return fmt.Errorf("%w: what the mount begins with", ErrLost)
+			}
+			return b.engine.reach(ctx, b.sender, g.graph, use, b.request.Mounts.Helper, handler)
 		}
 	}
 	return errNoMount
+}
+
+// needsSteps tells whether a mount begins with what steps have made, which
+// might have to run again for it.
+func (g *graph) needsSteps(use mountUse) bool {
+	if use.mount.Input < 0 {
+		return false
+	}
+	needs := false
+	g.walk(inputEdge(g.ops[use.vertex].Inputs[use.mount.Input]), func(e edge) bool {
+		needs = needs || g.ops[e.vertex].GetExec() != nil
+		return true
+	})
+	return needs
 }
 
 func (e *Engine) reach(ctx context.Context, s *sender, g *graph, use mountUse, h Helper, handler MountHandler) error {
