@@ -229,8 +229,6 @@ type question struct {
 	tagOrDigest string
 	scope       string
 	whole       bool // about the repository itself; there is no tagOrDigest
-	// more is what it may take beyond the Timeout, for what it transfers.
-	more time.Duration
 }
 
 // text names what the question is about, for messages.
@@ -247,7 +245,7 @@ func (q question) text() string {
 
 // ask runs one operation within its time and makes an *Error of its failure.
 func (c *Client) ask(ctx context.Context, q question, operation func(context.Context, *session, name.Reference) error) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout+q.more)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	ref, err := c.reference(q)
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -26,28 +25,24 @@ func (c *Client) PutBlob(ctx context.Context, repository Repository, blob []byte
 	written := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(blob), Size: int64(len(blob))}
 	q := question{op: "put blob", repository: repository, tagOrDigest: written.Digest.String(), scope: transport.PushScope}
 	err := c.ask(ctx, q, func(ctx context.Context, s *session, ref name.Reference) error {
-		return c.upload(ctx, s, ref, static.NewLayer(blob, types.MediaType(mediaType)))
+		layer := static.NewLayer(blob, types.MediaType(mediaType))
+		for attempt := 1; ; attempt++ {
+			pusher, err := s.pusher()
+			if err != nil {
+				return err
+			}
+			err = pusher.Upload(ctx, ref.Context(), layer)
+			if attempt == uploadAttempts || !brokenUpload(err) {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(c.sessions.transport.wait):
+			}
+		}
 	})
 	return written, err
-}
-
-// upload uploads a blob unless the repository holds it.
-func (c *Client) upload(ctx context.Context, s *session, ref name.Reference, layer v1.Layer) error {
-	for attempt := 1; ; attempt++ {
-		pusher, err := s.pusher()
-		if err != nil {
-			return err
-		}
-		err = pusher.Upload(ctx, ref.Context(), layer)
-		if attempt == uploadAttempts || !brokenUpload(err) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(c.sessions.transport.wait):
-		}
-	}
 }
 
 // brokenUpload reports whether an upload failed in a way that beginning anew
