@@ -162,7 +162,12 @@ func save(ctx context.Context, w *wire, previous *State, since Mark, blobs Blobs
 		saved.Uploaded += blob.Size
 		return blob, err
 	}
-	next := State{Packs: slices.DeleteFunc(slices.Clone(base.Packs), func(p Pack) bool { return !slices.Contains(answer.Kept, p.ID) })}
+	var next State
+	for _, pack := range base.Packs {
+		if slices.Contains(answer.Kept, pack.ID) {
+			next.Packs = append(next.Packs, pack)
+		}
+	}
 	pack := Pack{}
 	var err error
 	if answer.Pack {
@@ -302,19 +307,17 @@ func restore(ctx context.Context, w *wire, state State, blobs Blobs, limits Limi
 	go func() { answers <- w.receive(&done) }()
 	sent := make(chan error, 1)
 	go func() { sent <- send(ctx, w, t, state, blobs) }()
-	select {
-	case err := <-answers:
-		if err == nil {
-			err = errors.New("the other end was done before all was sent")
+	for range 2 {
+		select {
+		case err = <-answers: // filled, or why not
+		case err = <-sent:
+			if err != nil {
+				err = errors.Join(err, w.giveUp(err))
+			}
 		}
-		return Restored{}, err
-	case err := <-sent:
 		if err != nil {
-			return Restored{}, errors.Join(err, w.giveUp(err))
+			return Restored{}, err
 		}
-	}
-	if err := <-answers; err != nil {
-		return Restored{}, err
 	}
 	if err := w.send(struct{}{}); err != nil {
 		return Restored{}, err

@@ -42,6 +42,10 @@ type retrying struct {
 
 // RoundTrip implements http.RoundTripper.
 func (r *retrying) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Method == http.MethodPatch && request.ContentLength > partSize {
+		// To send it again, it would be read into memory.
+		return wholeBodies{r.base}.RoundTrip(request)
+	}
 	s := sending{retrying: r, request: request}
 	client := &retryablehttp.Client{
 		HTTPClient: &http.Client{
