@@ -90,8 +90,8 @@ func (m *mountKeeper) request(view cache.View) engine.MountRequest {
 	return r
 }
 
-func (m *mountKeeper) blobs() registry.Blobs {
-	return registry.Blobs{Client: m.client, Repository: m.plan.Repository}
+func (m *mountKeeper) blobs() mounts.Blobs {
+	return m.client.Blobs(m.plan.Repository)
 }
 
 // restore fills a mount from the cache that was found for it.
