@@ -38,7 +38,8 @@ type Helper struct {
 }
 
 // MountHandler speaks with the Helper in a cache mount. When it returns, the
-// helper's connection ends.
+// helper's connection ends, and not before that may the helper itself: what a
+// container that ends has sent last is lost.
 type MountHandler func(ctx context.Context, conn io.ReadWriter) error
 
 // ErrMountBusy says that a mount could not be reached in time: most likely

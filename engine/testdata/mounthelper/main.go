@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"os"
@@ -37,4 +38,5 @@ func main() {
 		names = append(names, entry.Name())
 	}
 	fmt.Fprintln(conn, strings.Join(names, " "))
+	io.Copy(io.Discard, conn) // until the other end has read it
 }
