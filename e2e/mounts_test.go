@@ -2,11 +2,16 @@ package e2e
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/report"
 )
@@ -24,10 +29,11 @@ var static = sync.OnceValues(func() (string, error) {
 })
 
 // mountDockerfile has a step that adds to its cache mount what it is given, and
-// tells what is in there. It fails for what says so, after that.
+// tells what is in there. It fails or waits for what says so, after that.
 const mountDockerfile = `FROM BASE AS deps
 COPY deps.txt /deps.txt
-RUN --mount=type=cache,id=pkg,target=/pkg cat /deps.txt >>/pkg/log && echo "holds:" $(cat /pkg/log) "." && ! grep fails /deps.txt
+RUN --mount=type=cache,id=pkg,target=/pkg cat /deps.txt >>/pkg/log && echo "holds:" $(cat /pkg/log) "." && ! grep fails /deps.txt && \
+  if grep waits /deps.txt; then sleep 600; fi
 FROM BASE
 COPY --from=deps /deps.txt /
 `
@@ -180,4 +186,115 @@ func TestCacheMountsThatCannotBeKept(t *testing.T) {
 	if len(o.report.Mounts) != 0 || !strings.Contains(o.stderr, "skipped cache mounts: --cache-mounts=none") {
 		t.Errorf("%+v\n%s", o.report.Mounts, o.stderr)
 	}
+}
+
+// A mount that was filled is saved whatever ends the build: by the run itself
+// where it is given the time, else by save.
+func TestCacheMountsOfInterruptedBuilds(t *testing.T) {
+	t.Parallel()
+	r := mountRunner(t, kinds[0])
+	branch := r.on("feat/x")
+	r.give(t, "waits")
+	p := branch.start(t, r.image("1"))
+	p.signal(t, " holds: waits .", syscall.SIGTERM)
+	p.wantStatus(t, 143).wantMount(t, "waits", "", 2)
+
+	r.engine.Fresh(t)
+	state := filepath.Join(t.TempDir(), "state")
+	r.give(t, "waits too")
+	p = branch.start(t, r.image("1"), "--state", state)
+	p.await(t, " holds: waits waits too .")
+	awaitState(t, state, func(s stateFile) bool {
+		return slices.ContainsFunc(s.Build.Vertices, func(v stateVertex) bool { return v.Running })
+	})
+	p.kill(t)
+	r.verb(t, 0, "save", "--state", state).wantSaid(t, `cache mount "pkg" is saved to .*:feat-x-mount-pkg-`)
+
+	r.engine.Fresh(t)
+	r.give(t, "end")
+	branch.run(t, 0, r.image("1")).wantMount(t, "waits waits too end", "branch", 2)
+}
+
+// Builds that share an engine share its mounts, as far as sharing= lets them,
+// and each keeps what it finds. Nobody waits for ever, and none fails for it.
+func TestCacheMountsOfBuildsAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, sharing := range []string{"shared", "locked", "private"} {
+		t.Run(sharing, func(t *testing.T) {
+			r := mountRunner(t, kinds[0])
+			r.write(t, "Dockerfile", strings.ReplaceAll(mountDockerfile, "id=pkg,", "id=pkg,sharing="+sharing+","))
+			r.give(t, "base")
+			r.on("master").run(t, 0, r.image("1")).wantMount(t, "base", "", 2)
+			r.engine.Fresh(t)
+			var running []*process
+			for _, name := range []string{"a", "b"} {
+				other := *r
+				other.dir = t.TempDir()
+				other.write(t, "Dockerfile", strings.ReplaceAll(mountDockerfile, "id=pkg,", "id=pkg,sharing="+sharing+","))
+				other.give(t, name)
+				running = append(running, other.on(name).start(t, r.image(name)))
+			}
+			for _, p := range running {
+				o := p.wantStatus(t, 0)
+				if m := o.report.Mounts[0]; len(m.Saved) != 2 && m.Note == "" {
+					t.Errorf("%+v\n%s", m, o.stderr)
+				}
+				if !strings.Contains(o.stderr, " holds: base ") {
+					t.Errorf("the mount was not restored:\n%s", o.stderr)
+				}
+			}
+			r.engine.Fresh(t)
+			r.give(t, "end")
+			if o := r.on("a").run(t, 0, r.image("1")); !regexp.MustCompile(` holds: base ((a|b) ){1,2}end \.`).MatchString(o.stderr) {
+				t.Errorf("%s", o.stderr)
+			}
+		})
+	}
+}
+
+// Whenever a run is killed, in the middle of restoring or saving too, the next
+// one begins with a whole state: that of before or that of after.
+func TestCacheMountsSurviveKill(t *testing.T) {
+	if !soaking() {
+		t.Skip("SOAK is not set")
+	}
+	t.Parallel()
+	r := mountRunner(t, kinds[0])
+	r.write(t, "Dockerfile", strings.ReplaceAll(mountDockerfile, "cat /deps.txt >>/pkg/log &&",
+		"for i in $(seq 2000); do test -e /pkg/$i || head -c 3000 /dev/urandom >/pkg/$i; done; test $(ls /pkg | wc -l) -ge 2000 && cat /deps.txt >>/pkg/log &&"))
+	branch := r.on("feat/x")
+	r.give(t, "0")
+	branch.run(t, 0, r.image("1"))
+	whole := "0"
+	killed := map[string]int{}
+	for trial := range 40 {
+		if trial%4 != 0 {
+			r.engine.Fresh(t)
+		}
+		word := fmt.Sprint("k", trial)
+		r.give(t, word)
+		p := branch.start(t, r.image("1"))
+		p.await(t, "#1 ")
+		time.Sleep(rand.N(4 * time.Second))
+		p.kill(t)
+		if trial%2 == 0 {
+			r.engine.Fresh(t)
+		}
+		end := fmt.Sprint("e", trial)
+		r.give(t, end)
+		o := branch.run(t, 0, r.image("1"))
+		held := regexp.MustCompile(` holds: (.*) \.`).FindStringSubmatch(o.stderr)
+		switch {
+		case held == nil:
+			t.Fatalf("the step did not run\n%s", o.stderr)
+		case held[1] == whole+" "+end:
+			killed["before"]++
+		case held[1] == whole+" "+word+" "+end:
+			killed["after"]++
+		default:
+			t.Fatalf("after the kill the mount held %q, before it %q\n%s", held[1], whole, o.stderr)
+		}
+		whole = held[1]
+	}
+	t.Logf("killed before and after the mount was kept: %v", killed)
 }
