@@ -92,6 +92,9 @@ func (m *mountGate) open(ctx context.Context, g platformGraph, vertex digest.Dig
 		}
 	}
 	inputs.Wait()
+	if known.possible(vertex) {
+		known.content = m.build.contents(ctx, g.graph, vertex)
+	}
 	if known.certain(vertex) || ctx.Err() != nil {
 		return
 	}
