@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // artifact is a State made by hand.
@@ -138,6 +139,7 @@ func TestHostileArtifactsWriteNothing(t *testing.T) {
 	}{
 		{"absolute name", holding(f("/etc/evil")), ErrDamaged},
 		{"name above", holding(f("../evil")), ErrDamaged},
+		{"a directory above", holding(d(".."), f("../evil")), ErrDamaged},
 		{"name above by a detour", holding(d("a"), f("a/../../evil")), ErrDamaged},
 		{"name of itself", holding(f("a/.")), ErrDamaged},
 		{"empty name", holding(d("a"), f("a//b")), ErrDamaged},
@@ -221,6 +223,33 @@ func TestHostileArtifactsWriteNothing(t *testing.T) {
 				t.Errorf("something was written (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// No link leads a place away, even if another build puts one there meanwhile.
+func TestAPlaceFollowsNoLinks(t *testing.T) {
+	t.Parallel()
+	outside, dir := t.TempDir(), t.TempDir()
+	if err := errors.Join(os.Symlink(outside, dir+"/link"), os.Mkdir(dir+"/a", 0o755), os.Symlink("../a", dir+"/a/inside"), os.Mkdir(outside+"/b", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	p := newPlace(int(root.Fd()))
+	defer p.close()
+	for _, path := range []string{"link", "link/b", "a/inside", "a/inside/inside"} {
+		if _, err := p.at(path); !errors.Is(err, unix.ENOTDIR) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if err := writeFile(p, &entry{path: "link", kind: file, size: 1}, []byte("x")); !errors.Is(err, unix.EEXIST) {
+		t.Error(err)
+	}
+	if _, err := p.at("a"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -309,7 +338,7 @@ func TestDamagedTrees(t *testing.T) {
 				t.Errorf("the mount holds %v", names)
 			}
 			// And it is no obstacle to saving anew.
-			next, saved := saveDir(t, dir, &state, 1, blobs)
+			next, saved := saveDir(t, dir, &state, Mark{Time: 1, Mount: 1}, blobs)
 			if !errors.Is(saved.Lost, tc.want) || !saved.Whole || len(next.Trees) != 1 {
 				t.Errorf("%+v", saved)
 			}
@@ -326,7 +355,7 @@ func TestDamagedBlobs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	state, _ := saveDir(t, from, nil, 0, blobs)
+	state, _ := saveDir(t, from, nil, Mark{}, blobs)
 	for _, blob := range state.blobs() {
 		for name, damage := range map[string]func([]byte) []byte{
 			"gone":     func([]byte) []byte { return nil },

@@ -39,11 +39,11 @@ func plant(t testing.TB, dir string, directories, files int) {
 func TestSavingIsDeterministic(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	plant(t, dir, 50, 20)
+	plant(t, dir, 20, 10)
 	var manifests []string
 	for range 3 {
 		blobs := newStore()
-		state, _ := saveDir(t, dir, nil, 0, blobs)
+		state, _ := saveDir(t, dir, nil, Mark{}, blobs)
 		raw, err := state.Manifest(map[string]string{"a": "b"})
 		if err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func TestOnlyNewContentsAreUploaded(t *testing.T) {
 	t.Parallel()
 	dir, blobs := t.TempDir(), newStore()
 	plant(t, dir, 20, 20)
-	state, first := saveDir(t, dir, nil, 0, blobs)
+	state, first := saveDir(t, dir, nil, Mark{}, blobs)
 	do := func(errs ...error) {
 		if err := errors.Join(errs...); err != nil {
 			t.Fatal(err)
@@ -79,12 +79,12 @@ func TestOnlyNewContentsAreUploaded(t *testing.T) {
 		os.Link(dir+"/d0003/f4", dir+"/link"),
 		os.RemoveAll(dir+"/d0004"),
 	)
-	state, saved := saveDir(t, dir, &state, 0, blobs)
+	state, saved := saveDir(t, dir, &state, Mark{}, blobs)
 	if saved.New != 0 || len(state.Packs) != 1 || saved.Uploaded > first.Uploaded/4 || saved.Removed != 1+20+1+20 {
 		t.Errorf("%+v", saved)
 	}
 	do(os.WriteFile(dir+"/new", []byte("new"), 0o600))
-	state, saved = saveDir(t, dir, &state, 0, blobs)
+	state, saved = saveDir(t, dir, &state, Mark{}, blobs)
 	if saved.New != 1 || saved.NewBytes != 3 || len(state.Packs) != 2 || saved.Changed != 2 {
 		t.Errorf("%+v", saved)
 	}
@@ -100,14 +100,14 @@ func TestAWarmMountIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	from, blobs := t.TempDir(), newStore()
 	plant(t, from, 2, 2)
-	state, _ := saveDir(t, from, nil, 0, blobs)
+	state, _ := saveDir(t, from, nil, Mark{}, blobs)
 	to := t.TempDir()
 	if err := os.WriteFile(to+"/mine", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	before := fingerprint(t, to)
 	// Not even asked for are the blobs.
-	if restored := restoreDir(t, to, state, newStore()); !restored.Warm || restored.Mark != 0 {
+	if restored := restoreDir(t, to, state, newStore()); !restored.Warm || restored.Mark != (Mark{}) {
 		t.Errorf("%+v", restored)
 	}
 	if diff := cmp.Diff(before, fingerprint(t, to)); diff != "" {
@@ -121,7 +121,7 @@ func TestTwoRestoresAtOnce(t *testing.T) {
 	t.Parallel()
 	from, blobs := t.TempDir(), newStore()
 	plant(t, from, 30, 10)
-	state, _ := saveDir(t, from, nil, 0, blobs)
+	state, _ := saveDir(t, from, nil, Mark{}, blobs)
 	to := t.TempDir()
 	var group sync.WaitGroup
 	warm := make([]bool, 4)
@@ -168,7 +168,7 @@ func TestAMountFilledMeanwhileIsWarm(t *testing.T) {
 	t.Parallel()
 	from, store := t.TempDir(), newStore()
 	plant(t, from, 3, 3)
-	state, _ := saveDir(t, from, nil, 0, store)
+	state, _ := saveDir(t, from, nil, Mark{}, store)
 	to := t.TempDir()
 	blobs := gated{store, make(chan struct{}), make(chan struct{}), 10}
 	go func() {
@@ -191,14 +191,14 @@ func TestAPartIsNotSaved(t *testing.T) {
 	t.Parallel()
 	from, store := t.TempDir(), newStore()
 	plant(t, from, 3, 3)
-	state, _ := saveDir(t, from, nil, 0, store)
+	state, _ := saveDir(t, from, nil, Mark{}, store)
 	to := t.TempDir()
 	blobs := gated{store, make(chan struct{}), make(chan struct{}), 10}
 	restoring := make(chan Restored)
 	go func() { restoring <- restoreDir(t, to, state, blobs) }()
 	<-blobs.reached
 	var err error
-	served := serving(t, to, func(conn net.Conn) { _, _, err = Save(t.Context(), conn, nil, 0, store, Limits{}) })
+	served := serving(t, to, func(conn net.Conn) { _, _, err = Save(t.Context(), conn, nil, Mark{}, store, Limits{}) })
 	if !errors.Is(err, ErrInterrupted) || !errors.Is(served, ErrInterrupted) {
 		t.Errorf("Save: %v, Serve: %v", err, served)
 	}
@@ -214,7 +214,7 @@ func TestLimitsOfASave(t *testing.T) {
 	plant(t, dir, 10, 10)
 	for name, limits := range map[string]Limits{"bytes": {Bytes: 1000}, "entries": {Entries: 50}} {
 		var err error
-		serving(t, dir, func(conn net.Conn) { _, _, err = Save(t.Context(), conn, nil, 0, newStore(), limits) })
+		serving(t, dir, func(conn net.Conn) { _, _, err = Save(t.Context(), conn, nil, Mark{}, newStore(), limits) })
 		if !errors.Is(err, ErrTooLarge) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -233,10 +233,12 @@ func (refusing) Put(context.Context, string, io.Reader) (ocispec.Descriptor, err
 func TestASaveThatIsRefusedEnds(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	plant(t, dir, 100, 100)
+	if err := os.WriteFile(dir+"/large", anyBytes, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	before := fingerprint(t, dir)
 	var err error
-	served := serving(t, dir, func(conn net.Conn) { _, _, err = Save(t.Context(), conn, nil, 0, refusing{newStore()}, Limits{}) })
+	served := serving(t, dir, func(conn net.Conn) { _, _, err = Save(t.Context(), conn, nil, Mark{}, refusing{newStore()}, Limits{}) })
 	if !errors.Is(err, errRefused) || served == nil {
 		t.Errorf("Save: %v, Serve: %v", err, served)
 	}
@@ -250,7 +252,7 @@ func TestTheEndOfTheContextEndsARestore(t *testing.T) {
 	t.Parallel()
 	from, store := t.TempDir(), newStore()
 	plant(t, from, 3, 3)
-	state, _ := saveDir(t, from, nil, 0, store)
+	state, _ := saveDir(t, from, nil, Mark{}, store)
 	to := t.TempDir()
 	blobs := gated{store, make(chan struct{}), make(chan struct{}), 10}
 	defer close(blobs.proceed)
@@ -317,8 +319,8 @@ func killable(t *testing.T, dir string) (net.Conn, *exec.Cmd) {
 func TestKillDuringRestore(t *testing.T) {
 	t.Parallel()
 	from, store := t.TempDir(), newStore()
-	plant(t, from, 300, 3)
-	state, _ := saveDir(t, from, nil, 0, store)
+	plant(t, from, 300, 1)
+	state, _ := saveDir(t, from, nil, Mark{}, store)
 	want := fingerprint(t, from)
 	size := state.Packs[0].Blob.Size
 	kill := func(t *testing.T, blobs Blobs, when func(*exec.Cmd)) {
@@ -340,7 +342,7 @@ func TestKillDuringRestore(t *testing.T) {
 			t.Error("Restore took no notice")
 		}
 		if len(names) > 0 {
-			serving(t, to, func(conn net.Conn) { _, _, err = Save(t.Context(), conn, nil, 0, store, Limits{}) })
+			serving(t, to, func(conn net.Conn) { _, _, err = Save(t.Context(), conn, nil, Mark{}, store, Limits{}) })
 			if !errors.Is(err, ErrInterrupted) {
 				t.Errorf("Save: %v", err)
 			}
@@ -384,20 +386,20 @@ func TestKillDuringRestore(t *testing.T) {
 func TestKillDuringSave(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	plant(t, dir, 200, 5)
+	plant(t, dir, 40, 5)
 	store := newStore()
-	previous, _ := saveDir(t, dir, nil, 0, store)
+	previous, _ := saveDir(t, dir, nil, Mark{}, store)
 	if err := os.WriteFile(dir+"/new", anyBytes, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	conn, process := killable(t, dir)
-	_, _, err := Save(t.Context(), conn, &previous, 0, killing{store, process}, Limits{})
+	_, _, err := Save(t.Context(), conn, &previous, Mark{}, killing{store, process}, Limits{})
 	conn.Close()
 	process.Wait()
 	if err == nil {
 		t.Fatal("Save took no notice")
 	}
-	state, saved := saveDir(t, dir, &previous, 0, store)
+	state, saved := saveDir(t, dir, &previous, Mark{}, store)
 	if saved.New != 1 {
 		t.Errorf("%+v", saved)
 	}
@@ -420,4 +422,32 @@ func (k killing) Put(ctx context.Context, mediaType string, content io.Reader) (
 	}
 	k.process.Process.Kill()
 	return k.Blobs.Put(ctx, mediaType, content)
+}
+
+// The mark of one mount says nothing of another.
+func TestAMarkIsOfOneMount(t *testing.T) {
+	t.Parallel()
+	from, blobs := t.TempDir(), newStore()
+	plant(t, from, 2, 2)
+	state, _ := saveDir(t, from, nil, Mark{}, blobs)
+	to := t.TempDir()
+	restored := restoreDir(t, to, state, blobs)
+	other := t.TempDir()
+	restoreDir(t, other, state, blobs)
+	file := other + "/d0001/f1"
+	info, err := os.Stat(file)
+	if err == nil {
+		err = errors.Join(os.WriteFile(file, make([]byte, info.Size()), 0), os.Chtimes(file, time.Time{}, info.ModTime()))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As if the file had been changed before the mark.
+	future := Mark{restored.Mark.Time + int64(time.Hour), restored.Mark.Mount}
+	if _, saved := saveDir(t, other, &state, future, blobs); saved.New != 1 {
+		t.Errorf("%+v", saved)
+	}
+	if _, saved := saveDir(t, to, &state, future, blobs); !saved.Unchanged {
+		t.Errorf("%+v", saved)
+	}
 }
