@@ -57,6 +57,8 @@ type Request struct {
 	ReadOnly string
 	// Given are the references of --cache-from.
 	Given []registry.Image
+	// Mounts are the cache mounts to keep.
+	Mounts MountSelection
 }
 
 // Branch is a branch's name, "" when unknown, and where it was found.
@@ -83,6 +85,8 @@ type Plan struct {
 	// alone. It is known once the engine has been asked.
 	CacheInImages bool
 	Stages        []StagePlan
+	// Mounts are the cache mounts that are kept, in the order of the file.
+	Mounts []MountPlan
 	// Owners are, for each branch that is read, who exports its caches: what
 	// no stage's tag refers to yet is found with them.
 	Owners []OwnerLevel
@@ -148,6 +152,7 @@ func NewPlan(r Request) Plan {
 		}
 		p.Stages = append(p.Stages, plan)
 	}
+	p.planMounts(r, levels, write)
 	if !r.Push {
 		p.skip("push of "+r.Image.String(), "--push=false")
 	}
@@ -254,6 +259,7 @@ func (p Plan) Fprint(w io.Writer) error {
 		p.printSlots(w, "read ", stage.Reads)
 		p.printSlots(w, "write", stage.Writes)
 	}
+	p.printMounts(w)
 	p.printOwners(w)
 	if len(p.Skips) > 0 {
 		fmt.Fprintln(w)

@@ -167,6 +167,16 @@ func (s *sender) close() { os.RemoveAll(s.dir) }
 // solveOpt is a fresh session with everything a build of dockerfile may ask
 // for.
 func (s *sender) solveOpt(dockerfile []byte) (bkclient.SolveOpt, error) {
+	opt, err := s.localsOpt(dockerfile)
+	if err != nil {
+		return opt, err
+	}
+	opt.Session, err = s.attachables()
+	return opt, err
+}
+
+// localsOpt is a session with the local directories alone.
+func (s *sender) localsOpt(dockerfile []byte) (bkclient.SolveOpt, error) {
 	opt := bkclient.SolveOpt{
 		FrontendAttrs:       maps.Clone(s.attrs),
 		LocalMounts:         map[string]fsutil.FS{},
@@ -192,8 +202,7 @@ func (s *sender) solveOpt(dockerfile []byte) (bkclient.SolveOpt, error) {
 			return opt, err
 		}
 	}
-	opt.Session, err = s.attachables()
-	return opt, err
+	return opt, nil
 }
 
 // dockerfileFiles is a directory with the Dockerfile and its ignore file.

@@ -82,6 +82,7 @@ func parse(source []byte, opt Options) (*File, error) {
 	if err := r.resolve(); err != nil {
 		return nil, err
 	}
+	r.addCacheMounts(opt.Args)
 	f := &File{Source: source, end: endingOf(tree)}
 	if bytes.Contains(source, []byte("TARGETSTAGE")) {
 		f.TargetStage = vars.values["TARGETSTAGE"]
@@ -144,6 +145,7 @@ type draft struct {
 	platform string // operand of --platform before expansion
 	sources  []source
 	onbuild  triggers
+	commands []instructions.Command // as parsed, beside Instructions
 }
 
 // readInstructions gives the ARGs before the first FROM and the stages, of
@@ -192,7 +194,7 @@ func (d *draft) add(node *parser.Node, command instructions.Command) {
 		Lines: Range{node.StartLine, node.EndLine},
 		Text:  instructionText(node),
 	}
-	d.Instructions = append(d.Instructions, i)
+	d.Instructions, d.commands = append(d.Instructions, i), append(d.commands, command)
 	d.Lines.Last = i.Lines.Last
 	d.sources = append(d.sources, sourcesOf(command, i.Lines.First)...)
 	if onbuild, ok := command.(*instructions.OnbuildCommand); ok {

@@ -85,6 +85,8 @@ type Instruction struct {
 	// Text is the instruction on one line for people: white space folded,
 	// of a heredoc the first line only, at most MaxText characters.
 	Text string
+	// CacheMounts are those of a RUN, in its order.
+	CacheMounts []CacheMount
 }
 
 // Step tells whether the instruction makes a step of the file system, which
