@@ -226,7 +226,7 @@ func (g *gardener) change(what, old, path string) {
 			_, err = f.WriteAt(g.content(int(stat.Size)), 0)
 			g.must(err)
 			g.must(f.Close())
-			g.must(os.Chtimes(old, time.Time{}, time.Unix(stat.Mtim.Sec, stat.Mtim.Nsec)))
+			g.must(os.Chtimes(old, time.Time{}, time.Unix(int64(stat.Mtim.Sec), int64(stat.Mtim.Nsec))))
 		}
 	case "touch":
 		g.touch(old)
