@@ -185,12 +185,6 @@ func (s *staging) moveOut(t tree) (filled, error) {
 	if len(names) != 1 {
 		return filled{Warm: true}, nil
 	}
-	times := map[string]instant{}
-	for i := range t.entries {
-		if e := &t.entries[i]; e.kind == directory {
-			times[e.path] = e.mtime
-		}
-	}
 	if names, err = namesIn(s.fd); err != nil {
 		return filled{}, err
 	}
@@ -210,12 +204,6 @@ func (s *staging) moveOut(t tree) (filled, error) {
 			return undo(pathError("move", name, err))
 		}
 		moved = append(moved, name)
-		// Some file systems count the new parent as a change.
-		if at, ok := times[name]; ok {
-			if err := setTimes(root, name, at); err != nil {
-				return undo(err)
-			}
-		}
 	}
 	self := &t.entries[0]
 	if err := setOpen(root, self); err != nil {
@@ -235,7 +223,7 @@ func (s *staging) moveOut(t tree) (filled, error) {
 	if len(moved) < len(names) {
 		return filled{}, nil // what the other wrote is not what the mark vouches for
 	}
-	return filled{Mark: changedAt(&stat)}, nil
+	return filled{Mark: Mark{changedAt(&stat), stat.Ino}}, nil
 }
 
 // move renames without replacing anything.
@@ -282,7 +270,8 @@ func fill(ctx context.Context, to int, t tree, w *wire, packs []packFacts) error
 			}
 		}
 	}
-	// From below, since what is made in a directory sets its time.
+	// Last, since what is made in a directory sets its time; and from below,
+	// since it may take away the right to enter.
 	for i := len(t.entries) - 1; i > 0; i-- {
 		e := &t.entries[i]
 		if e.kind != directory {

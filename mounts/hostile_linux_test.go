@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -17,11 +18,13 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // artifact is a State made by hand.
 type artifact struct {
 	tree  tree
+	raw   []byte   // the tree, if it is encoded
 	blob  []byte   // instead of the tree
 	packs [][]byte // decompressed
 	facts []packFacts
@@ -66,6 +69,13 @@ func compressed(t testing.TB, content io.Reader) []byte {
 	return blob.Bytes()
 }
 
+func (a artifact) encoded() []byte {
+	if a.raw == nil {
+		return a.tree.encode()
+	}
+	return a.raw
+}
+
 func (a artifact) store(t testing.TB, blobs Blobs) State {
 	t.Helper()
 	put := func(mediaType string, blob []byte) ocispec.Descriptor {
@@ -76,7 +86,7 @@ func (a artifact) store(t testing.TB, blobs Blobs) State {
 		return d
 	}
 	if a.blob == nil {
-		a.blob = a.tree.compress()
+		a.blob = compressed(t, bytes.NewReader(a.encoded()))
 	}
 	state := State{Trees: []ocispec.Descriptor{put(MediaTypeTree, a.blob)}}
 	for i, pack := range a.packs {
@@ -98,7 +108,7 @@ func restoreAgainst(t testing.TB, dir string, a artifact) error {
 		}
 		go func() {
 			stream := outgoing{w}
-			stream.Write(a.tree.encode())
+			stream.Write(a.encoded())
 			stream.Close()
 			for _, pack := range a.packs {
 				stream.Write(compressed(t, bytes.NewReader(pack)))
@@ -120,13 +130,7 @@ func TestHostileArtifactsWriteNothing(t *testing.T) {
 	link := func(path, to string) entry { return entry{path: path, kind: symlink, target: to} }
 	hard := func(path, to string) entry { return entry{path: path, kind: hardlink, target: to} }
 	with := func(e entry, change func(*entry)) entry { change(&e); return e }
-	many := func(n int) []entry {
-		var entries []entry
-		for i := range n {
-			entries = append(entries, entry{path: string([]byte{byte('a' + i/160000%20), byte('a' + i/8000%20), byte('a' + i/400%20), byte('a' + i/20%20), byte('a' + i%20)}), kind: directory})
-		}
-		return entries
-	}
+	million := slices.Concat([]byte(treeMagic+"\x01\x00"), binary.AppendUvarint(nil, 1_000_000), bytes.Repeat([]byte("\x00\x01ad\x00\x00\x00\x00\x00"), 1_000_000))
 	packed := func(a artifact, change func(*artifact)) artifact { change(&a); return a }
 	for _, tc := range []struct {
 		name string
@@ -135,6 +139,7 @@ func TestHostileArtifactsWriteNothing(t *testing.T) {
 	}{
 		{"absolute name", holding(f("/etc/evil")), ErrDamaged},
 		{"name above", holding(f("../evil")), ErrDamaged},
+		{"a directory above", holding(d(".."), f("../evil")), ErrDamaged},
 		{"name above by a detour", holding(d("a"), f("a/../../evil")), ErrDamaged},
 		{"name of itself", holding(f("a/.")), ErrDamaged},
 		{"empty name", holding(d("a"), f("a//b")), ErrDamaged},
@@ -171,7 +176,7 @@ func TestHostileArtifactsWriteNothing(t *testing.T) {
 		{"no mount", artifact{tree: tree{whole: true, entries: []entry{d("a")}}}, ErrDamaged},
 		{"a mount that is a file", artifact{tree: tree{whole: true, entries: []entry{{kind: file}}}}, ErrDamaged},
 		{"a change of nothing", artifact{tree: tree{entries: []entry{d("a")}}}, ErrDamaged},
-		{"a million entries", holding(many(1_000_000)...), ErrTooLarge},
+		{"a million entries", artifact{raw: million}, ErrTooLarge},
 		{"content of no pack", packed(holding(f("a")), func(a *artifact) { a.packs, a.facts = nil, nil }), ErrDamaged},
 		{"content behind the end of its pack", packed(holding(f("a")), func(a *artifact) { a.tree.entries[1].content.index = 1 }), ErrDamaged},
 		{"content larger than its pack", packed(holding(f("a")), func(a *artifact) { a.tree.entries[1].size = 4 }), ErrDamaged},
@@ -185,7 +190,7 @@ func TestHostileArtifactsWriteNothing(t *testing.T) {
 		{"pack too long", packed(holding(f("a"), f("b")), func(a *artifact) { a.packs[0] = append(a.packs[0], 1, 'x') }), ErrDamaged},
 		{"pack longer than it says", packed(holding(f("a"), f("b")), func(a *artifact) { a.facts[0].Bytes = 5 }), ErrDamaged},
 		{"pack that is a bomb", packed(holding(f("a")), func(a *artifact) {
-			a.packs[0] = append([]byte{0xff, 0xff, 0xff, 0xff, 0x7f}, make([]byte, 64<<20)...)
+			a.packs[0] = append([]byte{0xff, 0xff, 0xff, 0xff, 0x7f}, make([]byte, 4<<20)...)
 		}), ErrDamaged},
 		{"file that is a bomb", packed(holding(f("a")), func(a *artifact) {
 			a.tree.entries[1].size = 1 << 40
@@ -218,6 +223,33 @@ func TestHostileArtifactsWriteNothing(t *testing.T) {
 				t.Errorf("something was written (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// No link leads a place away, even if another build puts one there meanwhile.
+func TestAPlaceFollowsNoLinks(t *testing.T) {
+	t.Parallel()
+	outside, dir := t.TempDir(), t.TempDir()
+	if err := errors.Join(os.Symlink(outside, dir+"/link"), os.Mkdir(dir+"/a", 0o755), os.Symlink("../a", dir+"/a/inside"), os.Mkdir(outside+"/b", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	p := newPlace(int(root.Fd()))
+	defer p.close()
+	for _, path := range []string{"link", "link/b", "a/inside", "a/inside/inside"} {
+		if _, err := p.at(path); !errors.Is(err, unix.ENOTDIR) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if err := writeFile(p, &entry{path: "link", kind: file, size: 1}, []byte("x")); !errors.Is(err, unix.EEXIST) {
+		t.Error(err)
+	}
+	if _, err := p.at("a"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -275,7 +307,8 @@ func fingerprintNames(t testing.TB, dir string) map[string]bool {
 func TestDamagedTrees(t *testing.T) {
 	t.Parallel()
 	good := holding(entry{path: "a", kind: file, size: 3})
-	huge := io.MultiReader(strings.NewReader(treeMagic), io.LimitReader(zeros{}, maxTreeSize))
+	megabyte := compressed(t, io.LimitReader(zeros{}, 1<<20))
+	huge := slices.Concat(compressed(t, strings.NewReader(treeMagic)), bytes.Repeat(megabyte, maxTreeSize>>20))
 	for _, tc := range []struct {
 		name string
 		blob []byte
@@ -288,7 +321,7 @@ func TestDamagedTrees(t *testing.T) {
 		{"more behind it", compressed(t, bytes.NewReader(append(good.tree.encode(), 0))), ErrDamaged},
 		{"fewer entries than it says", compressed(t, strings.NewReader(treeMagic+"\x01\x00\x09")), ErrDamaged},
 		{"more entries than any", compressed(t, strings.NewReader(treeMagic+"\x01\x00\xff\xff\xff\xff\xff\xff\xff\x7f")), ErrTooLarge},
-		{"a bomb", compressed(t, huge), ErrTooLarge},
+		{"a bomb", huge, ErrTooLarge},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -305,7 +338,7 @@ func TestDamagedTrees(t *testing.T) {
 				t.Errorf("the mount holds %v", names)
 			}
 			// And it is no obstacle to saving anew.
-			next, saved := saveDir(t, dir, &state, 1, blobs)
+			next, saved := saveDir(t, dir, &state, Mark{Time: 1, Mount: 1}, blobs)
 			if !errors.Is(saved.Lost, tc.want) || !saved.Whole || len(next.Trees) != 1 {
 				t.Errorf("%+v", saved)
 			}
@@ -322,7 +355,7 @@ func TestDamagedBlobs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	state, _ := saveDir(t, from, nil, 0, blobs)
+	state, _ := saveDir(t, from, nil, Mark{}, blobs)
 	for _, blob := range state.blobs() {
 		for name, damage := range map[string]func([]byte) []byte{
 			"gone":     func([]byte) []byte { return nil },

@@ -112,13 +112,13 @@ func TestASimpleMountComesBack(t *testing.T) {
 	if err := os.WriteFile(dir+"/a/b/c", []byte("hello"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	state, saved := saveDir(t, dir, nil, 0, blobs)
+	state, saved := saveDir(t, dir, nil, Mark{}, blobs)
 	if saved.New != 1 || saved.Entries != 3 || !saved.Whole {
 		t.Fatalf("%+v", saved)
 	}
 	to := t.TempDir()
 	restored := restoreDir(t, to, state, blobs)
-	if restored.Warm || restored.Mark == 0 {
+	if restored.Warm || restored.Mark == (Mark{}) {
 		t.Fatalf("%+v", restored)
 	}
 	if got, err := os.ReadFile(to + "/a/b/c"); err != nil || string(got) != "hello" {
@@ -127,7 +127,7 @@ func TestASimpleMountComesBack(t *testing.T) {
 	if _, saved := saveDir(t, to, &state, restored.Mark, blobs); !saved.Unchanged {
 		t.Fatalf("%+v", saved)
 	}
-	if _, saved := saveDir(t, to, &state, 0, blobs); !saved.Unchanged {
+	if _, saved := saveDir(t, to, &state, Mark{}, blobs); !saved.Unchanged {
 		t.Fatalf("%+v", saved)
 	}
 }

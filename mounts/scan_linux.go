@@ -24,7 +24,7 @@ type scan struct {
 type identity struct {
 	inode   inode
 	size    int64
-	changed Mark
+	changed int64
 }
 
 type inode struct{ device, number uint64 }
@@ -35,7 +35,7 @@ func identify(stat *unix.Stat_t) identity {
 
 type scanner struct {
 	ctx    context.Context
-	since  Mark
+	since  int64 // 0 for never
 	before map[string]*entry
 	limits Limits
 
@@ -54,9 +54,16 @@ type foundEntry struct {
 
 // scanMount reads the mount behind a descriptor.
 func scanMount(ctx context.Context, root int, before tree, since Mark, limits Limits) (scan, error) {
-	s := scanner{ctx: ctx, since: since, before: make(map[string]*entry, len(before.entries)), limits: limits, counted: map[inode]bool{}}
+	s := scanner{ctx: ctx, before: make(map[string]*entry, len(before.entries)), limits: limits, counted: map[inode]bool{}}
 	for i := range before.entries {
 		s.before[before.entries[i].path] = &before.entries[i]
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(root, &stat); err != nil {
+		return scan{}, pathError("stat", "", err)
+	}
+	if since.Mount == stat.Ino {
+		s.since = since.Time
 	}
 	fd, err := openAt(root, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {

@@ -45,8 +45,9 @@ func describe(path string, stat *unix.Stat_t) (entry, bool) {
 	return e, true
 }
 
-// changedAt is the time of the last change of anything about a file.
-func changedAt(stat *unix.Stat_t) Mark { return Mark(unix.TimespecToNsec(stat.Ctim)) }
+// changedAt is the time of the last change of anything about a file, in
+// nanoseconds.
+func changedAt(stat *unix.Stat_t) int64 { return unix.TimespecToNsec(stat.Ctim) }
 
 // readXattrs reads those attributes of an open file that are kept.
 func readXattrs(fd int) ([]xattr, error) {

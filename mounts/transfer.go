@@ -35,13 +35,17 @@ func (l Limits) withDefaults() Limits {
 	return Limits{Bytes: min(cmp.Or(l.Bytes, 2<<30), maxBytes), Entries: min(cmp.Or(l.Entries, 500_000), maxEntries)}
 }
 
-// Mark is a moment by the clock of the engine's machine, in nanoseconds, from
+// Mark is a moment of a mount by the clock of the engine's machine, from
 // which on a mount is not known to be as it was restored. With it, Save looks
 // only at files that changed after it (Linux sets a file's ctime whenever it
 // changes anything about the file, and lets nobody choose it); without it,
-// zero, Save compares all contents. It is of use for the mount it was made
-// for, and only until that machine's clock is set back.
-type Mark int64
+// zero, Save compares all contents. It is of use until that machine's clock is
+// set back. For another mount than it was made for, as builds have of
+// sharing=private, it counts as none.
+type Mark struct {
+	Time  int64  // in nanoseconds
+	Mount uint64 // the inode of the mount itself
+}
 
 var (
 	// ErrDamaged: what stands in the registry is not a State, or not whole.
@@ -131,7 +135,7 @@ func save(ctx context.Context, w *wire, previous *State, since Mark, blobs Blobs
 			return State{}, Saved{}, err
 		default:
 			saved.Lost = err
-			since = 0
+			since = Mark{}
 		}
 	}
 	asked := request{Save: true, Limits: limits, Packs: base.packFacts(), Since: since, Whole: wholeTree(base)}

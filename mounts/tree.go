@@ -100,8 +100,8 @@ const (
 	maxXattrs   = 64
 	maxXattr    = 64 << 10
 	maxFile     = 1 << 44
-	maxTreeSize = 128 << 20 // encoded, before compression, with all changes
-	maxExtents  = 1 << 20   // of all files
+	maxTreeSize = 64 << 20 // encoded, before compression, with all changes
+	maxExtents  = 1 << 20  // of all files
 )
 
 // reservedName is where a mount is filled before its entries move to their
@@ -514,15 +514,15 @@ func decompressTree(blob io.Reader, longest int64, limits Limits) (t tree, size 
 		return tree{}, 0, err
 	}
 	defer decoder.Close()
-	raw, err := io.ReadAll(io.LimitReader(decoder, longest+1))
-	if err != nil {
+	var raw bytes.Buffer
+	if _, err := raw.ReadFrom(io.LimitReader(decoder, longest+1)); err != nil {
 		return tree{}, 0, asDamage(err)
 	}
-	if int64(len(raw)) > longest {
+	if int64(raw.Len()) > longest {
 		return tree{}, 0, fmt.Errorf("%w: trees of more than %d bytes", ErrTooLarge, maxTreeSize)
 	}
-	t, err = decodeTree(raw, limits)
-	return t, int64(len(raw)), err
+	t, err = decodeTree(raw.Bytes(), limits)
+	return t, int64(raw.Len()), err
 }
 
 // compareEntries orders entries as trees do.
