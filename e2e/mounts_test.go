@@ -196,6 +196,23 @@ RUN --mount=type=cache,id=pkg,target=/pkg echo $(cat /pkg/log) >/all
 	}
 }
 
+// A step that fails before the one with the mount runs once, and restores
+// nothing for a step that was known to be possible only if it is reached.
+func TestCacheMountsBehindAFailure(t *testing.T) {
+	t.Parallel()
+	r := mountRunner(t, kinds[0])
+	r.write(t, "Dockerfile", strings.Replace(mountDockerfile, "COPY deps.txt /deps.txt\n", "COPY deps.txt /deps.txt\nRUN echo \"got:\" $(cat /deps.txt) \".\" && ! grep -q stop /deps.txt\n", 1))
+	r.give(t, "one")
+	r.on("master").run(t, 0, r.image("1")).wantMount(t, "one", "", 2)
+	r.engine.Fresh(t)
+	r.give(t, "stop")
+	o := r.on("master").run(t, 1, r.image("1"))
+	if n := strings.Count(o.stderr, " got: stop .\n"); n == 0 || len(regexp.MustCompile(`(?m)^#\d+ [\d.]+ got: stop`).FindAllString(o.stderr, -1)) != 1 {
+		t.Errorf("the failing step ran other than once\n%s", o.stderr)
+	}
+	o.wantMount(t, "", "", 0)
+}
+
 // The other ways to a BuildKit serve as well.
 func TestCacheMountsOnOtherEngines(t *testing.T) {
 	t.Parallel()
