@@ -20,15 +20,16 @@ const module = "github.com/docker-build-remote-cache/docker-build-remote-cache"
 // command down to those that know nothing of the rest. A new package takes its
 // place here.
 var mayImport = map[string][]string{
-	"cmd/docker-build-remote-cache": {"advice", "cache", "ci", "ci/dialect", "credential", "engine", "registry", "report", "stages"},
+	"cmd/docker-build-remote-cache": {"advice", "cache", "ci", "ci/dialect", "credential", "engine", "mounts", "registry", "report", "stages"},
 
 	"engine": {"stages"},
-	"cache":  {"cache/merge", "registry", "stages"},
+	"cache":  {"cache/merge", "mounts", "registry", "stages"},
 
 	"cache/merge": nil,
 	"ci":          nil,
 	"ci/dialect":  nil,
 	"credential":  nil,
+	"mounts":      nil,
 	"registry":    nil,
 	"report":      nil,
 	"shellcalls":  nil,

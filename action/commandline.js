@@ -20,6 +20,8 @@ const ownOptions = [
   'branch',
   'default-branch',
   'base-branch',
+  'cache-mounts',
+  'cache-mounts-max',
   'cache-repo',
   'cache-stages',
   'cache-trust',

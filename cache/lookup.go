@@ -42,6 +42,8 @@ type Found struct {
 	// Tags is what each tag of the plan's repository that was asked for holds,
 	// absent for nothing.
 	Tags map[string]Tagged
+	// Mounts are what was found of cache mounts, by key.
+	Mounts map[string]FoundMount
 	// Scopes are those that the branch is known to have caches in.
 	Scopes registry.Scopes
 	// Refused says that the plan's repository may not be read.
@@ -105,6 +107,11 @@ func (l *lookup) first() []registry.Image {
 			if l.plan.CacheInImages {
 				tag(slot.PartialTag())
 			}
+		}
+	}
+	for _, mount := range l.plan.Mounts {
+		for _, slot := range mount.Reads {
+			tag(slot.Tag())
 		}
 	}
 	for _, owner := range l.plan.Owners {
@@ -238,6 +245,7 @@ func (l *lookup) collect() {
 			}
 		}
 	}
+	l.collectMounts()
 	for _, ref := range l.plan.Given {
 		if held, ok := l.held[ref]; ok {
 			l.add(Lineage{Level: LevelGiven, Slot: Slot{Level: LevelGiven}}, ref, held)

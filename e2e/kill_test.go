@@ -196,7 +196,7 @@ func (r *runner) verb(t *testing.T, status int, args ...string) outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), runTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, r.binary, args...)
 	cmd.Dir, cmd.Env = r.dir, r.vars
 	said, err := cmd.CombinedOutput()
 	o := outcome{args: strings.Join(args, " "), status: cmd.ProcessState.ExitCode(), stderr: string(said)}
@@ -259,8 +259,13 @@ func wantNoProcess(t *testing.T, r *runner) {
 // stateFile is what the tests read of a state file.
 type stateFile struct {
 	Held  []int
-	Build struct{ Names []string }
+	Build struct {
+		Names    []string
+		Vertices []stateVertex
+	}
 }
+
+type stateVertex struct{ Running bool }
 
 func readState(t *testing.T, path string) stateFile {
 	t.Helper()

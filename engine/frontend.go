@@ -157,6 +157,16 @@ func newSender(o Options, targetStage string, embedded bool, docker *configfile.
 // solveOpt is a fresh session with everything a build of dockerfile may ask
 // for.
 func (s *sender) solveOpt(dockerfile []byte) (bkclient.SolveOpt, error) {
+	opt, err := s.localsOpt(dockerfile)
+	if err != nil {
+		return opt, err
+	}
+	opt.Session, err = s.attachables()
+	return opt, err
+}
+
+// localsOpt is a session with the local directories alone.
+func (s *sender) localsOpt(dockerfile []byte) (bkclient.SolveOpt, error) {
 	opt := bkclient.SolveOpt{
 		FrontendAttrs:       maps.Clone(s.attrs),
 		LocalMounts:         map[string]fsutil.FS{},
@@ -180,8 +190,7 @@ func (s *sender) solveOpt(dockerfile []byte) (bkclient.SolveOpt, error) {
 			return opt, err
 		}
 	}
-	opt.Session, err = s.attachables()
-	return opt, err
+	return opt, nil
 }
 
 // dockerfileFiles is a directory with the Dockerfile and its ignore file, in

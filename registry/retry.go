@@ -84,6 +84,10 @@ func (r *retrying) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 func (r *retrying) send(request *http.Request) (*http.Response, error) {
+	if request.Method == http.MethodPatch && request.ContentLength > partSize {
+		// To send it again, it would be read into memory.
+		return wholeBodies{r.base}.RoundTrip(request)
+	}
 	s := sending{retrying: r, request: request}
 	client := &retryablehttp.Client{
 		HTTPClient: &http.Client{

@@ -190,6 +190,31 @@ var scenarios = []struct {
 			{What: "pushing the image", Reason: "fork: no credentials for ghcr.io"},
 		}
 	}},
+	{"cache-mounts", func(r *report.Report) {
+		from := func(tag, level string) *report.MountRestored {
+			return &report.MountRestored{Ref: repository + tag, Level: level, Entries: 26297, Bytes: 297_300_000, Downloaded: 71_700_000, Seconds: 2.11111}
+		}
+		damaged := from("master-mount-npm-65ae0ac0a30ab6df", "default")
+		damaged.Error, damaged.Entries, damaged.Bytes = "damaged cache of a mount: the digest is another", 0, 0
+		warm := from("mount-apt-65ae0ac0a30ab6df", "unprefixed")
+		warm.Warm = true
+		lost := savedTo("feat-x-mount-apt-65ae0ac0a30ab6df")
+		lost[0].Error = "PUT https://ghcr.io/v2/acme/app/manifests/: unexpected status code 503 Service Unavailable"
+		r.Mounts = []report.Mount{
+			{
+				Name: `"gomod"`, Stages: []string{"deps", "builder"}, Used: true, Restored: from("master-mount-gomod-65ae0ac0a30ab6df", "default"),
+				Changes: &report.MountChanges{New: 12, Changed: 31, Removed: 2, NewBytes: 900_000, Uploaded: 490_000, Entries: 26328, Bytes: 298_200_000, Seconds: 0.51234},
+				Saved:   savedTo("feat-x-mount-gomod-aaaf87239b5cf845", "mount-gomod-fe9b4731fc5ca5c1"),
+			},
+			{
+				Name: `"/root/.cache" owner=7:0 mode=0755`, Stages: []string{"builder"}, Used: true, Restored: from("feat-x-mount-cache-b73fec1d17491e95", "branch"),
+				Changes: &report.MountChanges{Entries: 26297, Bytes: 297_300_000, Seconds: 0.2},
+			},
+			{Name: `"npm"`, Stages: []string{"builder"}, Used: true, Restored: damaged, Note: "the mount was not free within 20s"},
+			{Name: `"apt"`, Stages: []string{"2"}, Used: true, Restored: warm, Changes: &report.MountChanges{New: 1, Entries: 1, Uploaded: 500, Seconds: 0.1}, Saved: lost},
+			{Name: "\"::x\x1b[2J|`\"", Stages: []string{"2"}, Note: "its steps were cached"},
+		}
+	}},
 	{"time-saved", func(r *report.Report) {
 		allCached(r)
 		r.Stages[0].Steps[2].SavedSeconds = 41.21

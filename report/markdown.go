@@ -22,6 +22,7 @@ func (r Report) Markdown() string {
 	}
 	b.WriteString("\n\n")
 	r.markdownTable(&b)
+	r.markdownMounts(&b)
 	r.markdownNotes(&b)
 	return b.String()
 }

@@ -30,6 +30,7 @@ func Fprint(w io.Writer, r Report, o Options) error {
 	p := &printer{Options: o}
 	p.header(r)
 	p.table(r)
+	p.mounts(r)
 	p.totals(r)
 	p.notes(r)
 	p.ending(r)
@@ -173,8 +174,15 @@ func (p *printer) notes(r Report) {
 func (r Report) Losses() []string {
 	var reasons []string
 	tags := map[string][]string{} // by reason
+	var all [][]Saved
 	for _, stage := range r.Stages {
-		for _, s := range stage.Saved {
+		all = append(all, stage.Saved)
+	}
+	for _, mount := range r.Mounts {
+		all = append(all, mount.Saved)
+	}
+	for _, saved := range all {
+		for _, s := range saved {
 			if s.Error == "" {
 				continue
 			}

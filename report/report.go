@@ -37,8 +37,11 @@ type Report struct {
 	// Lineages that were merged into the one cache of this build, most
 	// preferred first (issue B).
 	Lineages []Lineage `json:"lineages"`
-	Skips    []Skip    `json:"skips"`
-	Warnings []string  `json:"warnings"`
+	// Mounts are the cache mounts that are kept, in the order of the
+	// Dockerfile (issue F).
+	Mounts   []Mount  `json:"mounts"`
+	Skips    []Skip   `json:"skips"`
+	Warnings []string `json:"warnings"`
 	// Advice on the Dockerfile, in the order of its lines (issue F).
 	Advice []Advice `json:"advice,omitempty"`
 }

@@ -82,6 +82,7 @@ func parse(source []byte, opt Options) (*File, error) {
 	if err := r.resolve(); err != nil {
 		return nil, err
 	}
+	r.addCacheMounts(opt.Args)
 	f := &File{Source: source, end: endingOf(tree), options: opt}
 	if bytes.Contains(source, []byte("TARGETSTAGE")) {
 		f.TargetStage = vars.values["TARGETSTAGE"]
@@ -141,9 +142,9 @@ func checkDirectives(source []byte) error {
 // draft is a stage whose references are not resolved yet.
 type draft struct {
 	Stage
-	platform string // operand of --platform before expansion
-	commands []instructions.Command
-	scope    scope // at the end of the stage
+	platform string                 // operand of --platform before expansion
+	commands []instructions.Command // as parsed, beside Instructions
+	scope    scope                  // at the end of the stage
 	sources  []source
 	onbuild  triggers
 }

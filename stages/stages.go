@@ -101,6 +101,8 @@ type Instruction struct {
 	// Starts is what a CMD or ENTRYPOINT starts, nil for other kinds; only
 	// Script, Shell and Exec are set.
 	Starts *Run
+	// CacheMounts are those of a RUN, in its order.
+	CacheMounts []CacheMount
 }
 
 // Run is what a RUN instruction runs. ARGs and ENVs in it are for the shell to

@@ -516,7 +516,7 @@ func (t *tracer) expand(word string, variables map[string]variable) expansion {
 	if !strings.Contains(word, "$") && !strings.ContainsAny(word, "\"'\\`") || !utf8.ValidString(word) || strings.ContainsRune(word, 0) {
 		return e
 	}
-	real := &environment{used: len(word), get: func(name string) (string, bool) {
+	real := &expanding{used: len(word), get: func(name string) (string, bool) {
 		v, ok := variables[name]
 		e.known = e.known && ok && v.known
 		if v.arg != "" {
@@ -524,7 +524,7 @@ func (t *tracer) expand(word string, variables map[string]variable) expansion {
 		}
 		return v.value, v.set
 	}}
-	sign := &environment{used: len(word), get: func(name string) (string, bool) {
+	sign := &expanding{used: len(word), get: func(name string) (string, bool) {
 		v := variables[name]
 		if v.id != "" {
 			return "${" + v.id + "}", true
@@ -541,13 +541,13 @@ func (t *tracer) expand(word string, variables map[string]variable) expansion {
 	return e
 }
 
-// environment is what a word is expanded with, up to a limit.
-type environment struct {
+// expanding is what a word is expanded with, up to a limit.
+type expanding struct {
 	get  func(string) (string, bool)
 	used int
 }
 
-func (e *environment) Get(name string) (string, bool) {
+func (e *expanding) Get(name string) (string, bool) {
 	value, ok := e.get(name)
 	if e.used += len(value); e.used > maxWord {
 		return "", ok
@@ -555,7 +555,7 @@ func (e *environment) Get(name string) (string, bool) {
 	return value, ok
 }
 
-func (e *environment) Keys() []string { return nil } // of the lexer's interface
+func (e *expanding) Keys() []string { return nil } // of the lexer's interface
 
 // secretID names the secret of a variable. What makes its value is part of the
 // name, and by that of cache keys: only the volatile values themselves are not.

@@ -23,6 +23,7 @@ type keeper struct {
 	imported bool // the build imports a cache
 	state    *state
 	newSaver func(engine.Build) *cache.Saver
+	mounts   *mountKeeper
 	warn     func(format string, args ...any)
 
 	delivered engine.Delivered // once the build has ended
@@ -67,11 +68,16 @@ const statePoll = 200 * time.Millisecond
 func (k *keeper) keepState(ctx context.Context, ended <-chan struct{}, b engine.Resumable) {
 	poll := time.NewTicker(statePoll)
 	defer poll.Stop()
-	completed, held := -1, 0
+	completed, held, touched := -1, 0, 0
+	mounter, _ := b.(engine.Mounter)
 	for {
 		snapshot, ok := b.Snapshot()
-		if n := len(k.saver.Held()); ok && (len(snapshot.Names) != completed || n != held) {
-			completed, held = len(snapshot.Names), n
+		used := 0
+		if mounter != nil {
+			used = len(mounter.MountsTouched())
+		}
+		if n := len(k.saver.Held()); ok && (len(snapshot.Names) != completed || n != held || used != touched) {
+			completed, held, touched = len(snapshot.Names), n, used
 			k.writeState(&snapshot, false)
 		}
 		select {
@@ -124,8 +130,11 @@ func (k *keeper) save(ctx context.Context, b engine.Build, outcome engine.Outcom
 		return nil
 	}
 	k.writeState(snapshot(), false)
+	var beside sync.WaitGroup
+	beside.Go(func() { k.mounts.save(ctx, b, outcome) })
 	saved := k.saver.Save(ctx, k.completed(b, outcome))
-	lost := slices.ContainsFunc(saved, func(one cache.Saved) bool { return one.Err != nil })
+	beside.Wait()
+	lost := k.mounts.lost() || slices.ContainsFunc(saved, func(one cache.Saved) bool { return one.Err != nil })
 	k.writeState(nil, !lost)
 	return saved
 }

@@ -43,6 +43,8 @@ type options struct {
 	cacheSave       when   // always, onSuccess or never
 	cacheUnprefixed when   // always, onDefaultBranch or never
 	cacheScope      string // "" for none
+	cacheMounts     cache.MountSelection
+	cacheMountsMax  int64 // bytes, 0 for the default
 	keepGoing       bool
 	checkpoint      time.Duration // between checkpoints, 0 for none
 	grace           time.Duration // 0 for the CI's own

@@ -94,6 +94,7 @@ func namesOf(o *options) (cache.Request, error) {
 	r := cache.Request{
 		Push: o.push, Scope: o.cacheScope,
 		Save: cache.SavePolicy(o.cacheSave), Unprefixed: cache.UnprefixedPolicy(o.cacheUnprefixed),
+		Mounts: o.cacheMounts,
 	}
 	r.Given, _ = splitCacheFrom(o.build.CacheFrom)
 	r.Conditions = conditions(o)

@@ -36,6 +36,9 @@ func (s surroundings) talk(format string, args ...any) {
 
 // run is the whole program; it returns the exit status.
 func run(ctx context.Context, s surroundings) int {
+	if len(s.args) > 0 && s.args[0] == mountVerb {
+		return serveMount(ctx, s)
+	}
 	s = s.onPlatform()
 	if len(s.args) > 0 && s.args[0] == saveVerb {
 		return save(ctx, s)
@@ -91,6 +94,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	client := registry.NewClient(s.registryOptions())
 
 	p.plan.CacheInImages = !e.RegistryCache
+	helper := mountHelper(ctx, e, p)
 	started := time.Now()
 	found := s.look(ctx, client, p)
 	if e.BuildKit { // the classic builder's keys know neither
@@ -102,11 +106,13 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 
 	started = time.Now()
 	k := &keeper{
-		options: o, prepared: p, engine: e, state: st, warn: s.talk,
+		options: o, prepared: p, engine: e, state: st, warn: s.talk, mounts: newMountKeeper(o, p, client, found, helper),
 		newSaver: func(b engine.Build) *cache.Saver { return cache.NewSaver(client, b, p.plan, found, version()) },
 	}
 	k.writeState(nil, false)
-	b, outcome, err := buildWith(ctx, s, e, request(s, o, p, view), k)
+	ask := request(s, o, p, view)
+	ask.Mounts = k.mounts.request(view)
+	b, outcome, err := buildWith(ctx, s, e, ask, k)
 	if err != nil {
 		return s.fail(err)
 	}
@@ -127,6 +133,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	}
 	r.saved(b.Steps(), saved, k, started)
 	r.report.Warnings = append(r.report.Warnings, p.bustedBy(found, b.Steps())...)
+	r.mounts(k.mounts, outcome)
 
 	b.Close() // ends the progress, and with it BuildKit's own summary of errors
 	if outcome.Result != engine.OK {
@@ -149,7 +156,7 @@ func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.R
 	}
 	b.Close()
 	s.talk("warning: the cache %s broke the build (%v); building again without it", cmp.Or(r.Imports[0].Attributes["ref"], "served by this build"), outcome.Err)
-	r.Imports = nil
+	r.Imports, r.Mounts.Records = nil, nil
 	return buildOnce(ctx, e, r, k)
 }
 
