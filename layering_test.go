@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"ci/dialect":  nil,
 	"registry":    nil,
 	"report":      nil,
+	"shellcalls":  nil,
 	"stages":      nil,
 
 	"bench": nil, // runs the command as people do

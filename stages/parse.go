@@ -141,7 +141,8 @@ func checkDirectives(source []byte) error {
 // draft is a stage whose references are not resolved yet.
 type draft struct {
 	Stage
-	platform string // operand of --platform before expansion
+	platform string   // operand of --platform before expansion
+	shell    []string // of the last SHELL so far
 	sources  []source
 	onbuild  triggers
 }
@@ -191,6 +192,12 @@ func (d *draft) add(node *parser.Node, command instructions.Command) {
 		Kind:  strings.ToUpper(command.Name()),
 		Lines: Range{node.StartLine, node.EndLine},
 		Text:  instructionText(node),
+	}
+	switch c := command.(type) {
+	case *instructions.ShellCommand:
+		d.shell = c.Shell
+	case *instructions.RunCommand:
+		i.Run = runOf(c, d.shell)
 	}
 	d.Instructions = append(d.Instructions, i)
 	d.Lines.Last = i.Lines.Last

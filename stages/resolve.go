@@ -76,8 +76,26 @@ func (r *resolver) resolve() error {
 	}
 	for i, d := range r.drafts {
 		r.finish(d, uses[i])
+		r.inheritShell(d)
 	}
 	return nil
+}
+
+// inheritShell gives the RUNs before a stage's own SHELL that of the stage it
+// is based on, whose own turn has been.
+func (r *resolver) inheritShell(d *draft) {
+	if d.From < 0 {
+		return
+	}
+	inherited := r.drafts[d.From].shell
+	for _, i := range d.Instructions {
+		if i.Run != nil && i.Run.Exec == nil && i.Run.Shell == nil {
+			i.Run.Shell = inherited
+		}
+	}
+	if d.shell == nil {
+		d.shell = inherited
+	}
 }
 
 // resolveBase expands the operands of FROM and registers the stage.

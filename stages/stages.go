@@ -93,6 +93,21 @@ type Instruction struct {
 	// Text is the instruction on one line for people: white space folded,
 	// of a heredoc the first line only, at most MaxText characters.
 	Text string
+	// Run is what a RUN runs, nil for other kinds.
+	Run *Run
+}
+
+// Run is what a RUN instruction runs. ARGs and ENVs in it are for the shell to
+// expand, as BuildKit leaves them to it.
+type Run struct {
+	// Script is the text that the shell is given, heredocs included; "" in exec
+	// form.
+	Script string
+	// Shell is what SHELL has set for the script, in this stage or one that it
+	// is based on; nil for what the base image sets, mostly /bin/sh -c.
+	Shell []string
+	// Exec is the command of the exec form, nil in shell form.
+	Exec []string
 }
 
 // Step tells whether the instruction makes a step of the file system, which
