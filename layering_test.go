@@ -20,10 +20,12 @@ const module = "github.com/docker-build-remote-cache/docker-build-remote-cache"
 // command down to those that know nothing of the rest. A new package takes its
 // place here.
 var mayImport = map[string][]string{
-	"cmd/docker-build-remote-cache": {"cache", "ci", "ci/dialect", "engine", "registry", "report", "stages"},
+	"cmd/docker-build-remote-cache": {"cache", "ci", "ci/dialect", "engine", "proxies", "registry", "report", "stages"},
 
 	"engine": {"stages"},
 	"cache":  {"cache/merge", "registry", "stages"},
+
+	"proxies": {"shellcalls", "stages"},
 
 	"cache/merge": nil,
 	"ci":          nil,

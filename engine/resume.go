@@ -23,7 +23,7 @@ func (e *Engine) Resume(r Request, s Snapshot) (Build, error) {
 		return nil, fmt.Errorf("resume build: %w", err)
 	}
 	// No step runs that would ask for them, and their files may be gone.
-	r.Options.Secrets, r.Options.Values, r.Options.SSH = nil, nil, nil
+	r.Options.Secrets, r.Options.Values, r.Options.Ask, r.Options.SSH = nil, nil, nil, nil
 	b, err := e.newSolve(r)
 	if err != nil {
 		return nil, err

@@ -198,6 +198,7 @@ func (d *draft) add(node *parser.Node, command instructions.Command) {
 		d.shell = c.Shell
 	case *instructions.RunCommand:
 		i.Run = runOf(c, d.shell)
+		i.Run.Mounts, i.Run.Network = mountTargets(c), networkOf(c)
 	}
 	d.Instructions = append(d.Instructions, i)
 	d.Lines.Last = i.Lines.Last

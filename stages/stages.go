@@ -108,6 +108,10 @@ type Run struct {
 	Shell []string
 	// Exec is the command of the exec form, nil in shell form.
 	Exec []string
+	// Mounts are the targets of the --mount flags as written, in their order.
+	Mounts []string
+	// Network is the value of --network, "" if it is not given.
+	Network string
 }
 
 // Step tells whether the instruction makes a step of the file system, which

@@ -13,6 +13,7 @@ import (
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/proxies"
 )
 
 // options are one invocation of the command: its arguments and what stands
@@ -47,6 +48,8 @@ type options struct {
 	grace           time.Duration // 0 for the CI's own
 	state           string        // file for save, "" for none
 	cacheTrust      cache.Trust   // own or fork, "" to find out
+	proxies         proxies.Settings
+	config          string // file, "" for those of the user and the machine
 	dryRun          bool
 	report          string // file for the JSON report, "" for none
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci/dialect"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/proxies"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/report"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
 	"golang.org/x/term"
@@ -118,6 +119,19 @@ func (s surroundings) maskSecrets(secrets []engine.Secret) {
 		}
 		if len(value) <= maxSecret {
 			s.platform.dialect.Mask(value)
+		}
+	}
+}
+
+// maskProxies hides the passwords in the addresses of proxies from the log: a
+// package manager may print them.
+func (s surroundings) maskProxies(settings proxies.Settings) {
+	if s.platform == nil {
+		return
+	}
+	for _, tool := range proxies.Tools() {
+		if a, ok := settings.Of(tool); ok && a.Password() != "" {
+			s.platform.dialect.Mask(a.Password())
 		}
 	}
 }

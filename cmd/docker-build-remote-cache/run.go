@@ -53,6 +53,9 @@ func run(ctx context.Context, s surroundings) int {
 		fmt.Fprintln(s.stdout, program, version())
 		return 0
 	}
+	if err := s.readConfig(o); err != nil {
+		return s.fail(err)
+	}
 	p, err := prepare(ctx, s, o)
 	if err != nil {
 		return s.fail(err)
@@ -64,7 +67,8 @@ func run(ctx context.Context, s surroundings) int {
 		return 0
 	}
 	selection := recorded.engineSelection(o)
-	return build(ctx, s, o, p, selection, newState(s, environment, p))
+	s.maskProxies(o.proxies)
+	return build(ctx, s, o, p, selection, newState(s.withoutProxies(environment), environment, p))
 }
 
 // build runs the plan: connect and look up, build, deliver, save, report.
@@ -82,6 +86,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	if err := e.Check(o.build); err != nil {
 		return s.fail(err)
 	}
+	led := s.leadThroughProxies(ctx, o, p, e)
 	client := registry.NewClient(s.registryOptions())
 
 	p.plan.CacheInImages = !e.RegistryCache
@@ -97,12 +102,13 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 		newSaver: func(b engine.Build) *cache.Saver { return cache.NewSaver(client, b, p.plan, found, version()) },
 	}
 	k.writeState(nil, false)
-	b, outcome, err := buildWith(ctx, s, e, request(s, o, p, view), k)
+	b, outcome, err := buildWith(ctx, s, e, request(s, o, p, view), k, led)
 	if err != nil {
 		return s.fail(err)
 	}
 	defer b.Close()
 	r.built(outcome, started)
+	r.report.Warnings = append(r.report.Warnings, led.warnings...)
 	if outcome.Result != engine.OK {
 		s.tellFailure(p, outcome)
 	}
@@ -130,9 +136,20 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 
 // buildWith builds, and builds once more without the cache when it was the
 // cache that failed the build: BuildKit treats a blob that is listed and gone
-// as an error, not as a miss (moby/buildkit #2332).
-func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.Request, k *keeper) (engine.Build, engine.Outcome, error) {
+// as an error, not as a miss (moby/buildkit #2332). Likewise without proxies
+// that went away while steps were led through them.
+func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.Request, k *keeper, led *proxying) (engine.Build, engine.Outcome, error) {
+	given := r.Options
+	r.Options = led.into(given)
 	b, outcome, err := buildOnce(ctx, e, r, k)
+	if err == nil && outcome.Result == engine.BuildFailed && led.diedMeanwhile(ctx, outcome) {
+		b.Close()
+		led.tell()
+		s.talk("building again without it")
+		r.Options = led.into(given)
+		b, outcome, err = buildOnce(ctx, e, r, k)
+	}
+	led.tell()
 	if err != nil || outcome.Result != engine.BuildFailed || len(r.Imports) == 0 || !outcome.CacheFault() {
 		return b, outcome, err
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
@@ -54,6 +55,21 @@ func (s surroundings) recordEnvironment() (surroundings, map[string]*string) {
 		return value, ok
 	}
 	return s, read
+}
+
+// withoutProxies leaves the addresses of proxies, which may hold passwords, out
+// of what a state file holds: to save, no step runs.
+func (s surroundings) withoutProxies(environment map[string]*string) surroundings {
+	delete(environment, ownPrefix+"PROXY")
+	var kept []string
+	for i, arg := range s.args {
+		value := i > 0 && s.args[i-1] == "--proxy"
+		if !value && arg != "--proxy" && !strings.HasPrefix(arg, "--proxy=") {
+			kept = append(kept, arg)
+		}
+	}
+	s.args = kept
+	return s
 }
 
 // replayEnvironment makes s read what was read before, and the rest anew.
