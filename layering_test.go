@@ -20,7 +20,7 @@ const module = "github.com/docker-build-remote-cache/docker-build-remote-cache"
 // command down to those that know nothing of the rest. A new package takes its
 // place here.
 var mayImport = map[string][]string{
-	"cmd/docker-build-remote-cache": {"cache", "ci", "ci/dialect", "engine", "proxies", "registry", "report", "stages"},
+	"cmd/docker-build-remote-cache": {"cache", "cachehost", "ci", "ci/dialect", "engine", "proxies", "registry", "report", "stages"},
 
 	"engine": {"stages"},
 	"cache":  {"cache/merge", "registry", "stages"},
@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"proxies": {"shellcalls", "stages"},
 
 	"cache/merge": nil,
+	"cachehost":   nil,
 	"ci":          nil,
 	"ci/dialect":  nil,
 	"registry":    nil,

@@ -24,7 +24,7 @@ func aptConf(a Address) string {
 
 // pipConf trusts a host without TLS, or pip would leave it out.
 func pipConf(a Address) string {
-	conf := fmt.Sprintf("[global]\nindex-url = %s/\n", a.base())
+	conf := fmt.Sprintf("[global]\nindex-url = %s/\ncache-dir = %s\n", a.base(), pipScratch)
 	if a.url.Scheme == "http" {
 		conf += fmt.Sprintf("trusted-host = %s\n", a.url.Hostname())
 	}
@@ -36,7 +36,7 @@ func pipConf(a Address) string {
 // replace-registry-host. npm takes no password in a URL.
 func npmrc(a Address) string {
 	base, user, password := a.bare()
-	conf := fmt.Sprintf("registry=%s/\nomit-lockfile-registry-resolved=true\n", base)
+	conf := fmt.Sprintf("registry=%s/\nomit-lockfile-registry-resolved=true\ncache=%s\n", base, npmScratch)
 	if user != "" {
 		_, place, _ := strings.Cut(base, ":")
 		conf += fmt.Sprintf("%s/:_auth=%s\n", place, base64.StdEncoding.EncodeToString([]byte(user+":"+password)))
@@ -48,11 +48,13 @@ func npmrc(a Address) string {
 // the mirror is of rubygems.org alone, and Bundler goes there itself when the
 // mirror does not answer within some seconds (bundler.io/man/bundle-config.1.html).
 func gemDefaults(a Address) string {
-	return fmt.Sprintf(`mirror = '%s/'
+	return fmt.Sprintf(`mirror = '%[1]s/'
 ENV['BUNDLE_MIRROR__HTTPS://RUBYGEMS__ORG/'] ||= mirror
 ENV['BUNDLE_MIRROR__HTTPS://RUBYGEMS__ORG/__FALLBACK_TIMEOUT'] ||= '5'
+ENV['BUNDLE_USER_CACHE'] ||= '%[2]s/bundle'
+ENV['GEM_SPEC_CACHE'] ||= '%[2]s/specs'
 Gem.singleton_class.send(:define_method, :default_sources) { [mirror] }
-`, a.base())
+`, a.base(), gemScratch)
 }
 
 // goEnv is the toolchain's own file but for the proxy. After the bar, Go turns
@@ -62,17 +64,18 @@ func goEnv(a Address) string {
 }
 
 // mavenSettings keeps the mirror of Maven's own file, which blocks
-// repositories without TLS; of the others only Central is led elsewhere.
+// repositories without TLS; of the others only Central is led elsewhere. The
+// mirror goes by Central's name, which is noted beside every artifact.
 func mavenSettings(a Address) string {
 	base, user, password := a.bare()
 	server := ""
 	if user != "" {
-		server = fmt.Sprintf("<servers><server><id>docker-build-remote-cache</id><username>%s</username><password>%s</password></server></servers>\n", xml(user), xml(password))
+		server = fmt.Sprintf("<servers><server><id>central</id><username>%s</username><password>%s</password></server></servers>\n", xml(user), xml(password))
 	}
 	return `<?xml version="1.0" encoding="UTF-8"?>
 <settings xmlns="http://maven.apache.org/SETTINGS/1.2.0">
 ` + server + `<mirrors>
-<mirror><id>docker-build-remote-cache</id><mirrorOf>central</mirrorOf><url>` + xml(base) + `</url></mirror>
+<mirror><id>central</id><mirrorOf>central</mirrorOf><url>` + xml(base) + `</url></mirror>
 <mirror><id>maven-default-http-blocker</id><mirrorOf>external:http:*</mirrorOf><name>Pseudo repository to mirror external repositories initially using HTTP.</name><url>http://0.0.0.0/</url><blocked>true</blocked></mirror>
 </mirrors>
 </settings>

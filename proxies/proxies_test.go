@@ -90,13 +90,14 @@ RUN pip install a && npm ci && gem install b && go install c && \
 		t.Fatal(err)
 	}
 	const id = " --mount=type=secret,id=docker-build-remote-cache.proxy."
+	const scratch = " --mount=type=tmpfs,id=docker-build-remote-cache.proxy."
 	want := `FROM a AS b
 RUN` + id + `apt,target=/etc/apt/apt.conf.d/00docker-build-remote-cache,mode=0444 apt-get update
 RUN make
 FROM b
-RUN` + id + `pip,target=/etc/xdg/pip/pip.conf,mode=0444` +
-		id + `npm,target=/usr/local/lib/node_modules/npm/npmrc,mode=0444` +
-		id + `gem,target=/usr/local/lib/ruby/site_ruby/rubygems/defaults/operating_system.rb,mode=0444` +
+RUN` + id + `pip,target=/etc/xdg/pip/pip.conf,mode=0444` + scratch + `pip.scratch,target=/dev/docker-build-remote-cache/pip` +
+		id + `npm,target=/usr/local/lib/node_modules/npm/npmrc,mode=0444` + scratch + `npm.scratch,target=/dev/docker-build-remote-cache/npm` +
+		id + `gem,target=/usr/local/lib/ruby/site_ruby/rubygems/defaults/operating_system.rb,mode=0444` + scratch + `gem.scratch,target=/dev/docker-build-remote-cache/gem` +
 		id + `go,target=/usr/local/go/go.env,mode=0444` +
 		id + `maven,target=/usr/share/maven/conf/settings.xml,mode=0444` +
 		id + `cargo,target=/.cargo/config.toml,mode=0444` +
@@ -163,10 +164,12 @@ Acquire::https::Proxy "DIRECT";
 `,
 		proxies.Pip: `[global]
 index-url = http://me:p%40ss@cache.example:8080/root/pypi/
+cache-dir = /dev/docker-build-remote-cache/pip
 trusted-host = cache.example
 `,
 		proxies.Npm: `registry=http://cache.example:8080/root/pypi/
 omit-lockfile-registry-resolved=true
+cache=/dev/docker-build-remote-cache/npm
 //cache.example:8080/root/pypi/:_auth=bWU6cEBzcw==
 `,
 		proxies.Go: `GOPROXY=http://me:p%40ss@cache.example:8080/root/pypi|https://proxy.golang.org,direct
@@ -176,6 +179,8 @@ GOTOOLCHAIN=auto
 		proxies.Gem: `mirror = 'http://me:p%40ss@cache.example:8080/root/pypi/'
 ENV['BUNDLE_MIRROR__HTTPS://RUBYGEMS__ORG/'] ||= mirror
 ENV['BUNDLE_MIRROR__HTTPS://RUBYGEMS__ORG/__FALLBACK_TIMEOUT'] ||= '5'
+ENV['BUNDLE_USER_CACHE'] ||= '/dev/docker-build-remote-cache/gem/bundle'
+ENV['GEM_SPEC_CACHE'] ||= '/dev/docker-build-remote-cache/gem/specs'
 Gem.singleton_class.send(:define_method, :default_sources) { [mirror] }
 `,
 	}
@@ -185,7 +190,7 @@ Gem.singleton_class.send(:define_method, :default_sources) { [mirror] }
 			t.Errorf("%s (-want +got)\n%s", tool, diff)
 		}
 	}
-	if got, _ := proxies.Contents(proxies.Pip, address(t, "https://cache.example")); string(got) != "[global]\nindex-url = https://cache.example/\n" {
+	if got, _ := proxies.Contents(proxies.Pip, address(t, "https://cache.example")); string(got) != "[global]\nindex-url = https://cache.example/\ncache-dir = /dev/docker-build-remote-cache/pip\n" {
 		t.Errorf("with TLS, pip is told %q", got)
 	}
 	if _, ok := proxies.Contents(proxies.Docker, a); ok {

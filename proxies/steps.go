@@ -56,6 +56,9 @@ func Edits(steps []Step) []stages.Edit {
 			m, _ := managerOf(tool)
 			// Readable by all: package managers also run as other users.
 			edit.Mounts = append(edit.Mounts, "type=secret,id="+SecretID(tool)+",target="+m.file+",mode=0444")
+			if m.scratch != "" {
+				edit.Mounts = append(edit.Mounts, "type=tmpfs,id="+SecretID(tool)+".scratch,target="+m.scratch)
+			}
 		}
 		edits = append(edits, edit)
 	}

@@ -33,36 +33,47 @@ type manager struct {
 	// most Dockerfiles begin with, and the file is the last that the package
 	// manager reads, where it has such a file.
 	file string
+	// scratch is a directory in memory for what the package manager keeps of its
+	// downloads, which names the proxy; "" where it keeps nothing that does.
+	// Below /dev nothing is left of a mount point, on any engine.
+	scratch string
 	// uses tells whether a call may load packages, by its name and arguments.
 	uses func(shellcalls.Call) bool
 	// contents is the file for a proxy.
 	contents func(Address) string
 }
 
+const (
+	pipScratch = "/dev/docker-build-remote-cache/pip"
+	npmScratch = "/dev/docker-build-remote-cache/npm"
+	gemScratch = "/dev/docker-build-remote-cache/gem"
+)
+
 // managers in the order of their mounts. A place or an order that is changed
 // makes everybody's steps run again, once.
 var managers = []manager{
 	// Read in the order of their names; a 00proxy or 01proxy comes later and
 	// wins (apt.conf(5)).
-	{Apt, "/etc/apt/apt.conf.d/00docker-build-remote-cache", named("apt", "apt-get", "aptitude"), aptConf},
+	{Apt, "/etc/apt/apt.conf.d/00docker-build-remote-cache", "", named("apt", "apt-get", "aptitude"), aptConf},
 	// The configuration that all others override, and every variable too
 	// (pip.pypa.io/en/stable/topics/configuration).
-	{Pip, "/etc/xdg/pip/pip.conf", isPip, pipConf},
+	{Pip, "/etc/xdg/pip/pip.conf", pipScratch, isPip, pipConf},
 	// npm's built-in configuration in the official images, which a project's,
 	// a user's and a global .npmrc override (docs.npmjs.com/cli/configuring-npm/npmrc).
-	{Npm, "/usr/local/lib/node_modules/npm/npmrc", isNpm, npmrc},
+	{Npm, "/usr/local/lib/node_modules/npm/npmrc", npmScratch, isNpm, npmrc},
 	// RubyGems loads it before anything else, from Ruby's site directory in
 	// the official images (rubygems.rb, "operating_system").
-	{Gem, "/usr/local/lib/ruby/site_ruby/rubygems/defaults/operating_system.rb", named("gem", "bundle", "bundler"), gemDefaults},
+	{Gem, "/usr/local/lib/ruby/site_ruby/rubygems/defaults/operating_system.rb", gemScratch, named("gem", "bundle", "bundler"), gemDefaults},
 	// Defaults of the toolchain in the official images, which go env -w and
 	// variables override (go.dev/doc/toolchain, GOROOT/go.env).
-	{Go, "/usr/local/go/go.env", isGo, goEnv},
+	{Go, "/usr/local/go/go.env", "", isGo, goEnv},
 	// Global settings in the official images, into which ~/.m2/settings.xml is
 	// merged (maven.apache.org/settings.html).
-	{Maven, "/usr/share/maven/conf/settings.xml", named("mvn"), mavenSettings},
+	{Maven, "/usr/share/maven/conf/settings.xml", "", named("mvn"), mavenSettings},
 	// Configuration above every directory; those further down override it
-	// (doc.rust-lang.org/cargo/reference/config.html).
-	{Cargo, "/.cargo/config.toml", named("cargo"), cargoConfig},
+	// (doc.rust-lang.org/cargo/reference/config.html). Cargo names the directory
+	// of its downloads after the host: the one trace that is not avoided.
+	{Cargo, "/.cargo/config.toml", "", named("cargo"), cargoConfig},
 }
 
 func managerOf(tool Tool) (manager, bool) {

@@ -55,7 +55,7 @@ type options struct {
 }
 
 // reservedVerbs stand in the image's place (issue A).
-var reservedVerbs = []string{"explain", "proxies", "prune", saveVerb}
+var reservedVerbs = []string{"explain", proxiesVerb, "prune", saveVerb}
 
 // parser holds what takes more than one option to decide.
 type parser struct {
@@ -160,8 +160,8 @@ func (p *parser) setPositional(args []string) error {
 }
 
 func reservedVerb(name string) error {
-	if name == saveVerb {
-		return usagef(fmt.Sprintf("write %s %s --state FILE; an image called %[2]s is written with a tag: %[2]s:latest", program, saveVerb),
+	if how, ok := map[string]string{saveVerb: "--state FILE", proxiesVerb: "up"}[name]; ok {
+		return usagef(fmt.Sprintf("write %s %s %s; an image called %[2]s is written with a tag: %[2]s:latest", program, name, how),
 			"the command %s comes first", name)
 	}
 	return usagef(fmt.Sprintf("an image called %s is written with a tag: %s:latest", name, name),

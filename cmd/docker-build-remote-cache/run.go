@@ -40,6 +40,9 @@ func run(ctx context.Context, s surroundings) int {
 	if len(s.args) > 0 && s.args[0] == saveVerb {
 		return save(ctx, s)
 	}
+	if len(s.args) > 0 && s.args[0] == proxiesVerb {
+		return runProxies(ctx, s)
+	}
 	recorded, environment := s.recordEnvironment()
 	o, err := parseCommandLine(s.args, recorded.lookupEnv)
 	if err != nil {
