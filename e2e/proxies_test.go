@@ -373,3 +373,20 @@ func TestProxiesUpstream(t *testing.T) {
 		}
 	})
 }
+
+// A base image is the same wherever it comes from: its steps are hits with the
+// mirror, with another one, and without.
+func TestProxyForDocker(t *testing.T) {
+	r := onBuildKit(t).on("master")
+	_, port, _ := strings.Cut(r.env.Registry, ":")
+	hub := "FROM busybox\nRUN echo hub\nCOPY --from=busybox:latest /bin/busybox /again\n"
+	r.write(t, "Dockerfile", hub)
+	r.with("--proxy", "docker=http://127.0.0.1:"+port).run(t, 0, r.image("1")).wantSteps(t, "0=rr")
+	r.engine.Fresh(t)
+	r.with("--proxy", "docker=http://localhost:"+port).run(t, 0, r.image("2")).wantSteps(t, "0=cc")
+	r.engine.Fresh(t)
+	r.write(t, "Dockerfile", strings.NewReplacer("FROM busybox", "FROM BASE", "=busybox:latest", "=BASE").Replace(hub))
+	r.run(t, 0, r.image("3")).wantSteps(t, "0=cc")
+	// Of a registry that is named there is no mirror, so none is asked for.
+	r.with("--proxy", "docker=http://127.0.0.1:1").run(t, 0, r.image("4")).wantUnsaid(t, "mirror")
+}

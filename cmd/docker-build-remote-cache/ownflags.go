@@ -63,7 +63,7 @@ func (p *parser) ownOptions() []option {
 			help: "Whose code is built: own, or fork, of which nothing is saved (default: from the CI)"}),
 		own(option{name: "proxy", value: "TOOL=URL", form: "TOOL=URL, TOOL=none or none; the tools are apt, pip, npm, gem, go, maven, cargo and docker",
 			set:  perWord(o.proxies.Set),
-			help: "Lead RUN steps that call a package manager (apt, pip, npm, gem, go, maven, cargo), or pulls of base images (docker), through a caching proxy, leaving no trace; can be repeated; none builds all steps as they are written"}),
+			help: "Lead RUN steps that call a package manager (apt, pip, npm, gem, go, maven, cargo), or pulls of base images (docker), through a caching proxy; can be repeated; none builds all steps word for word"}),
 		own(option{name: "config", value: "FILE", set: text(&o.config),
 			help: "Configuration file (default: ~/.config/docker-build-remote-cache/config.toml, then the same below /etc)"}),
 		own(option{name: "dry-run", set: toggle(&o.dryRun),
