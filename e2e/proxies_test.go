@@ -156,7 +156,7 @@ func TestProxiesDie(t *testing.T) {
 		for _, s := range servers {
 			// Killed in the middle, by the request for the package itself.
 			s.front.dieAt(s.part)
-			words[s.tool] = map[string]string{"apt": "hostname", "npm": "--no-fund", "go": "-x"}[s.tool]
+			words[s.tool] = map[string]string{"apt": "bc", "npm": "--no-fund", "go": "-x"}[s.tool]
 			writeProxied(t, r, words)
 			r.engine.Fresh(t)
 			died := r.with(options...).run(t, 0, r.image("1"))
@@ -167,7 +167,7 @@ func TestProxiesDie(t *testing.T) {
 				died.wantSaid(t, "^remote-cache: warning: the proxy for "+s.tool+", http://127.0.0.1:.*, does not answer, and was left out")
 			}
 			// Killed between two builds: the proxies that died are dead still.
-			words[s.tool] = map[string]string{"apt": "hello hostname", "npm": "--no-progress", "go": "-json"}[s.tool]
+			words[s.tool] = map[string]string{"apt": "hello bc", "npm": "--no-progress", "go": "-json"}[s.tool]
 			writeProxied(t, r, words)
 			r.engine.Fresh(t)
 			dead := r.with(options...).run(t, 0, r.image("2"))
@@ -338,7 +338,7 @@ func TestProxiesUpstream(t *testing.T) {
 		// Predefined arguments are in no step's key.
 		outside := func(m *meter) []string {
 			return []string{
-				"--no-cache", "--build-arg", "http_proxy=" + m.url, "--build-arg", "https_proxy=" + m.url,
+				"--build-arg", "http_proxy=" + m.url, "--build-arg", "https_proxy=" + m.url,
 				"--build-arg", "no_proxy=127.0.0.1,localhost",
 			}
 		}
@@ -350,7 +350,8 @@ func TestProxiesUpstream(t *testing.T) {
 				s.upstream.reset()
 			}
 			r.engine.Fresh(t)
-			r.with(append(options, outside(m)...)...).run(t, 0, r.image("1")).wantSteps(t, allProxiedRan)
+			cold := r.inRepo(t).with(append(options, outside(m)...)...)
+			cold.run(t, 0, cold.image("1")).wantSteps(t, allProxiedRan)
 			fmt.Fprintf(&table, "| %s | %.2f |", what, float64(m.bytes.Load())/1e6)
 			for _, s := range servers {
 				fmt.Fprintf(&table, " %.2f |", float64(s.upstream.bytes.Load())/1e6)
