@@ -4,8 +4,10 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -192,6 +195,7 @@ func (b *bench) measure(t *testing.T, p peer, s scenario, round, number int) mea
 		branch:     s.branch, dir: b.context(t, s, history, round, number), args: b.args, number: number,
 	}
 	b.engines[p.engine].Fresh(t)
+	b.settle(t)
 	cmd := p.command(job)
 	before, used := b.meter.read(), b.daemons(t, p.engine)
 	elapsed := b.run(t, history+"-"+fmt.Sprint(number), s.broken, cmd)
@@ -199,6 +203,22 @@ func (b *bench) measure(t *testing.T, p peer, s scenario, round, number int) mea
 		peer: p.name, scenario: s.name, elapsed: elapsed, moved: b.meter.read().since(before),
 		processor: b.daemons(t, p.engine) - used + cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
 	}
+}
+
+// settle waits until the files of the engine before are deleted and what is in
+// memory is on the disk: done beside a build, both made its unpacking of layers
+// take anything between one and two times as long.
+func (b *bench) settle(t *testing.T) {
+	for deadline := time.Now().Add(buildTimeout); ; time.Sleep(100 * time.Millisecond) {
+		left, err := os.ReadDir(filepath.Join(b.state, "trash"))
+		if len(left) == 0 && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+			break
+		}
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("%d deleted directories are left: %v", len(left), err)
+		}
+	}
+	syscall.Sync()
 }
 
 // daemons is what an engine and the registry have used of the processors.

@@ -23,12 +23,11 @@ const (
 )
 
 // Checkpoints saves what is complete while the build goes on, one checkpoint
-// at a time, until ctx ends: as soon as a stage is whole, and otherwise every
-// so often. What was saved so survives the death of this process, of the
-// engine and of the machine. A checkpoint in flight is dropped with ctx: what
-// is saved at the end covers it. Of engines that keep caches inside images
-// alone, only whole stages are saved before the end.
-func (s *Saver) Checkpoints(ctx context.Context, every time.Duration, completed func() Completed) {
+// at a time: as soon as a stage is whole, and otherwise every so often. What
+// was saved so survives the death of this process, of the engine and of the
+// machine. It returns once the build has ended, after the checkpoint that is
+// then in flight, or at once with ctx.
+func (s *Saver) Checkpoints(ctx context.Context, every time.Duration, ended <-chan struct{}, completed func() Completed) {
 	if !s.writes(Completed{}) {
 		return
 	}
@@ -40,16 +39,19 @@ func (s *Saver) Checkpoints(ctx context.Context, every time.Duration, completed 
 		select {
 		case <-ctx.Done():
 			return
+		case <-ended:
+			return
 		case <-poll.C:
 		}
 		c := completed()
 		now, wholeNow := time.Now(), c.whole()
 		since := now.Sub(last)
-		due := wholeNow > whole && since >= restStage*took || c.SeparateCache && since >= max(every, restInterval*took)
+		interval := since >= max(every, restInterval*took)
+		due := interval || wholeNow > whole && since >= restStage*took
 		if !due || wholeNow == len(c.Stages) || !s.moved(c) {
 			continue
 		}
-		err := s.checkpoint(ctx, c)
+		err := s.checkpoint(ctx, c, interval)
 		if ctx.Err() != nil {
 			return
 		}
@@ -60,34 +62,44 @@ func (s *Saver) Checkpoints(ctx context.Context, every time.Duration, completed 
 	}
 }
 
-func (s *Saver) checkpoint(ctx context.Context, c Completed) error {
+// checkpoint saves what is complete, that of stages which are not whole
+// included if partial says so or if it comes with the rest anyway.
+func (s *Saver) checkpoint(ctx context.Context, c Completed, partial bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, checkpointLimit, fmt.Errorf("not done within %v", checkpointLimit))
 	defer cancel()
 	if !c.SeparateCache {
-		return s.saveWholeImages(ctx, c)
+		return s.saveImages(ctx, c, partial)
 	}
 	_, err := s.savePartial(ctx, c)
 	return err
 }
 
-// saveWholeImages writes the images of the stages that are whole to their
-// tags. Save does not repeat what was written so.
-func (s *Saver) saveWholeImages(ctx context.Context, c Completed) error {
+// saveImages writes the images of the stages that are whole to their tags, and
+// if partial says so, of what is complete of the others to their partial ones.
+// Save does not repeat what was written so.
+func (s *Saver) saveImages(ctx context.Context, c Completed, partial bool) error {
 	s.noteTimes(c)
 	for _, stage := range c.Stages {
 		one := Completed{Stages: []CompletedStage{stage}}
-		if !stage.Whole || !s.moved(one) {
+		if !stage.Whole && !partial || !s.moved(one) {
 			continue
 		}
 		s.saved = nil
-		s.stage(ctx, s.plan.stage(stage.Index), s.due(c, stage), false)
+		plan, slots := s.plan.stage(stage.Index), s.due(c, stage)
+		if stage.Whole {
+			s.stage(ctx, plan, slots, false)
+		} else {
+			s.partialImage(ctx, plan, slots[0])
+		}
 		for _, saved := range s.saved {
 			if saved.Err != nil {
 				return saved.Err
 			}
 		}
 		s.hold(one, nil)
-		s.written[stage.Index] = s.saved
+		if stage.Whole {
+			s.written[stage.Index] = s.saved
+		}
 	}
 	return nil
 }

@@ -103,12 +103,13 @@ func onEveryEngine(t *testing.T, test func(t *testing.T, r *runner)) {
 	}
 }
 
-// onBuildKit runs on buildkitd alone, where what is tested does not depend on
-// the engine.
+// onBuildKit runs on whichever BuildKit is free, where what is tested does not
+// depend on the engine.
 func onBuildKit(t *testing.T) *runner {
 	t.Helper()
 	t.Parallel()
-	return newRunner(t, kinds[0])
+	env := testbed.Up(t, testbed.BuildKitd, testbed.Buildx)
+	return runOn(t, env, env.BuildKit(t), kinds[0])
 }
 
 func engineKind(t *testing.T, name string) kind {
@@ -126,7 +127,11 @@ func engineKind(t *testing.T, name string) kind {
 func newRunner(t *testing.T, k kind) *runner {
 	t.Helper()
 	env := testbed.Up(t, k.engine)
-	engine := env.Engine(t, k.engine)
+	return runOn(t, env, env.Engine(t, k.engine), k)
+}
+
+func runOn(t *testing.T, env *testbed.Env, engine *testbed.Engine, k kind) *runner {
+	t.Helper()
 	r := &runner{env: env, engine: engine, dir: t.TempDir(), repo: env.Repo(t)}
 	for _, variable := range env.Environ() {
 		name, _, _ := strings.Cut(variable, "=")

@@ -81,58 +81,64 @@ func TestCheckpointsSurviveKill(t *testing.T) {
 	}
 }
 
-// Engines that keep caches inside images save a stage once it is done.
-func TestWholeStagesSurviveKill(t *testing.T) {
+// Engines that keep caches inside images save a stage once it is done, and a
+// long one at intervals.
+func TestImagesSurviveKill(t *testing.T) {
 	t.Parallel()
-	const dockerfile = "FROM BASE AS deps\nRUN echo 1 >/1\nRUN echo 2 >/2\nFROM deps\nRUN echo 3 >/3 && %s\n"
+	const dockerfile = "FROM BASE AS deps\nRUN echo 1 >/1\nRUN echo 2 >/2\nFROM deps AS app\nRUN echo 3 >/3\nRUN echo 4 >/4 && %s\n"
 	for _, kind := range rescueKinds[1:] {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRunner(t, kind.kind)
 			r.write(t, "Dockerfile", fmt.Sprintf(dockerfile, "sleep 120"))
-			branch := r.on("feat/x")
-			p := branch.start(t, r.image("1"))
-			deadline := time.Now().Add(runTimeout)
-			for digestOf(t, r.image("feat-x-deps")) == "" {
-				if time.Now().After(deadline) {
-					t.Fatalf("deps is not saved while the build goes on\n%s", p.stderr)
-				}
-				time.Sleep(100 * time.Millisecond)
-			}
+			branch := r.on("feat/x").with("--checkpoint", "1s")
+			state := filepath.Join(t.TempDir(), "state")
+			p := branch.start(t, r.image("1"), "--state", state)
+			awaitState(t, state, func(s stateFile) bool { return len(s.Held) == 3 })
 			p.kill(t)
 			wantNoProcess(t, branch)
 			wantImportable(t, r.repo)
 			r.engine.Fresh(t)
 			r.write(t, "Dockerfile", fmt.Sprintf(dockerfile, "true"))
-			branch.run(t, 0, r.image("1")).wantSteps(t, "deps=cc 1=r")
+			branch.run(t, 0, r.image("1")).wantSteps(t, "deps=cc app=cr")
 		})
 	}
 }
 
 // What a killed run left on the engine is saved by another process.
 func TestSaveAfterKill(t *testing.T) {
-	r := onBuildKit(t)
-	r.write(t, "src.txt", "source\n")
-	r.write(t, "Dockerfile", rescueDockerfile(11, waits))
-	state := filepath.Join(t.TempDir(), "state")
-	branch := r.on("feat/x").with("--checkpoint", "0")
-	p := branch.start(t, r.image("1"), "--state", state, "--progress", "plain")
-	p.await(t, " now in the step\n")
-	awaitState(t, state, completed("[builder 6/6]", "[stage-2 3/6]"))
-	p.kill(t)
-	wantAbsent(t, r.image("feat-x-builder"))
+	t.Parallel()
+	for _, kind := range rescueKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRunner(t, kind.kind)
+			r.write(t, "src.txt", "source\n")
+			r.write(t, "Dockerfile", kind.dockerfile(11, waits))
+			state := filepath.Join(t.TempDir(), "state")
+			branch := r.on("feat/x").with("--checkpoint", "0")
+			p := branch.start(t, r.image("1"), "--state", state, "--progress", "plain")
+			p.await(t, "now in the step\n")
+			if kind.old {
+				awaitState(t, state, completed("RUN sleep 0.2; echo $KEY", "COPY --from=builder /5 /"))
+			} else {
+				awaitState(t, state, completed("[builder 6/6]", "[stage-2 3/6]"))
+			}
+			p.kill(t)
+			wantAbsent(t, r.image("feat-x-builder"))
 
-	first := r.verb(t, 0, "save", "--state", state)
-	first.wantSaid(t, `builder is saved to .*:feat-x-builder$`, `2 is saved to .*-partial-`)
-	second := r.verb(t, 0, "save", "--state", state)
-	second.wantSaid(t, "nothing to save: the build saved everything")
-	wantImportable(t, r.repo)
+			first := r.verb(t, 0, "save", "--state", state)
+			first.wantSaid(t, `builder is saved to .*:feat-x-builder$`, `2 is saved to .*-partial`)
+			second := r.verb(t, 0, "save", "--state", state)
+			second.wantSaid(t, "nothing to save: the build saved everything")
+			wantImportable(t, r.repo)
 
-	r.engine.Fresh(t)
-	r.write(t, "Dockerfile", rescueDockerfile(0, waits))
-	again := branch.run(t, 0, r.image("1"))
-	again.wantSteps(t, "builder=ccccc test=[cr]{3} 2=ccrrr")
-	wantGzip(t, r.image("1"))
+			r.engine.Fresh(t)
+			r.write(t, "Dockerfile", kind.dockerfile(0, waits))
+			again := branch.run(t, 0, r.image("1"))
+			again.wantSteps(t, "builder=ccccc test=[cr]{3} 2=ccrrr")
+			wantGzip(t, r.image("1"))
+		})
+	}
 }
 
 // A secret's file may be gone by then: a CI deletes it with the build's step.

@@ -1,15 +1,16 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// The options of docker build mean what they mean there, and what they change
-// is rebuilt, on every engine. Each case is one build; its image holds /out.
+// The options of docker build mean what they mean there, on every engine.
 func TestDockerOptions(t *testing.T) {
 	t.Parallel()
 	onEveryEngine(t, func(t *testing.T, r *runner) {
@@ -17,14 +18,17 @@ func TestDockerOptions(t *testing.T) {
 		r.write(t, "other/file", "from other\n")
 		r.write(t, "secret", "hush\n")
 		r = r.on("master").with("--push=false", "-o", "out")
-		r.vars = append(r.vars, "TOKEN=hush too")
+		r.vars = append(r.vars, "TOKEN=hush too", "VISIBLE=seen")
+		// Each case is a stage of one Dockerfile that leaves a file called
+		// /out: one build a case and engine would be the half of all builds of
+		// this package.
 		cases := []struct {
 			name, dockerfile string
 			args             []string
 			out              string
 		}{
 			{"--build-arg", "ARG WHO=nobody\nRUN echo $WHO >/out\n", []string{"--build-arg", "WHO=me"}, "me\n"},
-			{"--build-arg from the environment", "ARG TOKEN\nRUN echo $TOKEN >/out\n", []string{"--build-arg", "TOKEN"}, "hush too\n"},
+			{"--build-arg from the environment", "ARG VISIBLE\nRUN echo $VISIBLE >/out\n", []string{"--build-arg", "VISIBLE"}, "seen\n"},
 			{"a secret file", "RUN --mount=type=secret,id=a cat /run/secrets/a >/out\n", []string{"--secret", "id=a,src=secret"}, "hush\n"},
 			{"a secret variable", "RUN --mount=type=secret,id=TOKEN cat /run/secrets/TOKEN >/out\n", []string{"--secret", "id=TOKEN"}, "hush too"},
 			{"--build-context of a directory", "COPY --from=else file /out\n", []string{"--build-context", "else=other"}, "from other\n"},
@@ -35,21 +39,39 @@ func TestDockerOptions(t *testing.T) {
 			{"COPY --link", "COPY --link src/file /out\n", nil, "from src\n"},
 			{"--platform", "ARG TARGETPLATFORM\nRUN echo $TARGETPLATFORM >/out\n", []string{"--platform", "linux/amd64"}, "linux/amd64\n"},
 			{"--add-host", "RUN grep -o '192.0.2.7.*nearby' /etc/hosts | tr -s '\\t ' ' ' >/out\n", []string{"--add-host", "nearby:192.0.2.7"}, "192.0.2.7 nearby\n"},
-			{"--target", "RUN echo first >/out\nFROM BASE AS last\nRUN exit 1\n", []string{"--target", "0"}, "first\n"},
-			{"--cache-stages=target", "RUN exit 1\nFROM BASE AS last\nRUN echo last >/out\n", []string{"--cache-stages=target"}, "last\n"},
-			{"-f", "COPY src/file /out\n", []string{"-f", "Dockerfile", "."}, "from src\n"},
+			{"-f", "COPY src/file /out\n", []string{"-f", "Dockerfile.options", "."}, "from src\n"},
 		}
-		for _, c := range cases {
-			t.Run(c.name, func(t *testing.T) {
-				r.write(t, "Dockerfile", "FROM BASE\n"+c.dockerfile)
-				os.RemoveAll(filepath.Join(r.dir, "out"))
-				r.run(t, 0, append([]string{r.image("1")}, c.args...)...)
-				if out := contents(t, filepath.Join(r.dir, "out", "out")); out != c.out {
-					t.Errorf("/out holds %q, want %q", out, c.out)
-				}
-			})
+		var dockerfile, results strings.Builder
+		args := []string{r.image("1")}
+		for i, c := range cases {
+			fmt.Fprintf(&dockerfile, "FROM BASE\n%s", c.dockerfile)
+			fmt.Fprintf(&results, "COPY --from=%d /out /%d\n", i, i)
+			args = append(args, c.args...)
+		}
+		r.write(t, "Dockerfile.options", dockerfile.String()+"FROM scratch\n"+results.String())
+		r.run(t, 0, args...)
+		for i, c := range cases {
+			if out := contents(t, filepath.Join(r.dir, "out", strconv.Itoa(i))); out != c.out {
+				t.Errorf("%s: /out holds %q, want %q", c.name, out, c.out)
+			}
 		}
 	})
+}
+
+// --target and --cache-stages leave out the stages that are not wanted.
+func TestStagesThatAreNotWanted(t *testing.T) {
+	r := onBuildKit(t).on("master").with("--push=false", "-o", "out")
+	for _, c := range []struct{ option, dockerfile string }{
+		{"--target=0", "FROM BASE\nRUN echo wanted >/out\nFROM BASE AS last\nRUN exit 1\n"},
+		{"--cache-stages=target", "FROM BASE\nRUN exit 1\nFROM BASE AS last\nRUN echo wanted >/out\n"},
+	} {
+		r.write(t, "Dockerfile", c.dockerfile)
+		os.RemoveAll(filepath.Join(r.dir, "out"))
+		r.run(t, 0, r.image("1"), c.option)
+		if out := contents(t, filepath.Join(r.dir, "out", "out")); out != "wanted\n" {
+			t.Errorf("%s: /out holds %q", c.option, out)
+		}
+	}
 }
 
 // --no-cache uses none, --no-cache-filter none for some stages; what they made

@@ -174,6 +174,33 @@ func TestRescueAfterFailure(t *testing.T) {
 	}
 }
 
+// A frontend that the Dockerfile names by its syntax directive runs in a
+// container of its own: the stages are still one definition.
+func TestRescueWithSyntaxImage(t *testing.T) {
+	t.Parallel()
+	tried := []kind{kinds[0], rescueKinds[1].kind}
+	if soaking() {
+		tried = append(tried, kinds[1:]...)
+	}
+	for _, kind := range tried {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRunner(t, kind)
+			syntax := "# syntax=" + r.env.Base("dockerfile:1") + "\n"
+			r.write(t, "src.txt", "source\n")
+			for _, k := range chosen(canFail, 8) {
+				branch := r.inRepo(t).on("feat/x")
+				r.write(t, "Dockerfile", syntax+rescueDockerfile(k, fails))
+				failed := branch.run(t, 1, branch.image("1"))
+				wantStatus(t, failed, k, report.Failed)
+				r.engine.Fresh(t)
+				r.write(t, "Dockerfile", syntax+rescueDockerfile(0, fails))
+				wantResumed(t, failed, branch.run(t, 0, branch.image("1")))
+			}
+		})
+	}
+}
+
 // With --keep-going, what does not need the step that failed is completed.
 func TestKeepGoing(t *testing.T) {
 	r := onBuildKit(t)

@@ -42,7 +42,8 @@ type classicBuild struct {
 
 	mu     sync.Mutex
 	solves []*classicSolve
-	keeper string // a name of the delivered image
+	keeper string   // a name of the delivered image
+	left   Snapshot // by another process, whose build this goes on saving
 
 	pulled map[int][]string // earlier images that are in the store, by stage; run's own
 
@@ -64,11 +65,8 @@ func (e *Engine) startClassic(ctx context.Context, r Request) (*classicBuild, er
 	}
 	images := &imageStore{docker: e.docker, config: e.selection.Config}
 	options.AuthConfigs = images.allAuths()
-	b := &classicBuild{
-		engine: e, request: r, options: options, labels: map[string]string{}, images: images,
-		last: slices.Max(r.Stages), out: r.Progress.Out,
-		pulled: map[int][]string{}, ended: make(chan struct{}),
-	}
+	b := e.newClassic(r, images)
+	b.options = options
 	for _, label := range r.Options.Labels {
 		b.labels[label.Key] = label.Value
 	}
@@ -82,6 +80,22 @@ func (e *Engine) startClassic(ctx context.Context, r Request) (*classicBuild, er
 	ctx, b.stop = context.WithCancel(ctx)
 	go b.run(ctx)
 	return b, nil
+}
+
+// resumeClassic makes what another process left of a build exportable.
+func (e *Engine) resumeClassic(r Request, s Snapshot) *classicBuild {
+	b := e.newClassic(r, &imageStore{docker: e.docker, config: e.selection.Config})
+	b.left, b.outcome, b.stop = s, s.outcome(), func() {}
+	close(b.ended)
+	return b
+}
+
+func (e *Engine) newClassic(r Request, images *imageStore) *classicBuild {
+	return &classicBuild{
+		engine: e, request: r, labels: map[string]string{}, images: images,
+		last: slices.Max(r.Stages), out: r.Progress.Out,
+		pulled: map[int][]string{}, ended: make(chan struct{}),
+	}
 }
 
 func (b *classicBuild) run(ctx context.Context) {

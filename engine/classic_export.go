@@ -21,6 +21,9 @@ func (b *classicBuild) Steps() []Step {
 			}
 		}
 	}
+	for _, step := range b.left.Steps {
+		byLine[step.Line] = step
+	}
 	for _, s := range b.solves {
 		s.each(func(seen Step) { byLine[seen.Line] = seen })
 	}
@@ -34,6 +37,11 @@ func (b *classicBuild) Steps() []Step {
 // stageImages are the ids of the finished stages' images, by stage.
 func (b *classicBuild) stageImages() map[int]string {
 	ids := map[int]string{}
+	for _, image := range b.left.Images {
+		if image.Whole {
+			ids[image.Stage] = image.ID
+		}
+	}
 	for _, s := range b.solves {
 		for _, image := range s.stream.images {
 			stage, _, ok := s.locate(image.step)
@@ -77,6 +85,11 @@ func (b *classicBuild) PushPartial(ctx context.Context, stage int, repository st
 func (b *classicBuild) partialImage(stage int) (id string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for _, image := range b.left.Images {
+		if image.Stage == stage {
+			id = image.ID
+		}
+	}
 	for _, s := range b.solves {
 		for i, step := range s.stream.steps {
 			if in, index, ok := s.locate(i + 1); ok && in == stage && s.stands[in] == "" && index >= 0 && step.image != "" {
@@ -85,6 +98,22 @@ func (b *classicBuild) partialImage(stage int) (id string) {
 		}
 	}
 	return id
+}
+
+// Snapshot implements Resumable.
+func (b *classicBuild) Snapshot() (Snapshot, bool) {
+	s := snapshotOf(b.Steps(), b.ended, &b.outcome)
+	b.mu.Lock()
+	whole := b.stageImages()
+	b.mu.Unlock()
+	for _, stage := range b.request.Stages {
+		if id := whole[stage]; id != "" {
+			s.Images = append(s.Images, ImageSnapshot{Stage: stage, ID: id, Whole: true})
+		} else if id := b.partialImage(stage); id != "" {
+			s.Images = append(s.Images, ImageSnapshot{Stage: stage, ID: id})
+		}
+	}
+	return s, true
 }
 
 // Deliver implements Build.

@@ -37,6 +37,8 @@ type inlineBuild struct {
 
 	states map[int]*stageState // of the stages that were tried; run's own
 
+	left []Step // by another process, whose build this goes on saving
+
 	ended     chan struct{} // closed once outcome is set
 	outcome   Outcome
 	stop      context.CancelFunc
@@ -49,6 +51,27 @@ func (e *Engine) startInline(ctx context.Context, r Request) (*inlineBuild, erro
 	if err := e.checkInline(ctx, r); err != nil {
 		return nil, err
 	}
+	b, err := e.newInline(r)
+	if err != nil {
+		return nil, err
+	}
+	ctx, b.stop = context.WithCancel(ctx)
+	go b.run(ctx)
+	return b, nil
+}
+
+// resumeInline makes what another process left of a build exportable.
+func (e *Engine) resumeInline(r Request, s Snapshot) (*inlineBuild, error) {
+	b, err := e.newInline(r)
+	if err != nil {
+		return nil, err
+	}
+	b.left, b.outcome, b.stop = s.Steps, s.outcome(), func() {}
+	close(b.ended)
+	return b, nil
+}
+
+func (e *Engine) newInline(r Request) (*inlineBuild, error) {
 	sender, err := newSender(r.Options, r.File.TargetStage, true, e.selection.Config)
 	if err != nil {
 		return nil, err
@@ -58,15 +81,12 @@ func (e *Engine) startInline(ctx context.Context, r Request) (*inlineBuild, erro
 		sender.close()
 		return nil, err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	b := &inlineBuild{
+	return &inlineBuild{
 		engine: e, request: r, sender: sender, display: shown, relay: newRelay(shown),
 		images: &imageStore{docker: e.docker, config: e.selection.Config},
 		built:  map[int]string{}, states: map[int]*stageState{},
-		ended: make(chan struct{}), stop: stop,
-	}
-	go b.run(ctx)
-	return b, nil
+		ended: make(chan struct{}),
+	}, nil
 }
 
 // stageState is what run knows of a stage.
@@ -214,6 +234,9 @@ func (b *inlineBuild) Steps() []Step {
 			}
 		}
 	}
+	for _, step := range b.left {
+		byLine[step.Line] = &step
+	}
 	succeeded := b.succeeded()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -248,6 +271,11 @@ func (b *inlineBuild) Steps() []Step {
 		steps = append(steps, step)
 	}
 	return steps
+}
+
+// Snapshot implements Resumable.
+func (b *inlineBuild) Snapshot() (Snapshot, bool) {
+	return snapshotOf(b.Steps(), b.ended, &b.outcome), true
 }
 
 // ExportCache implements Build.

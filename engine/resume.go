@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,15 +16,23 @@ import (
 // what it completed can be exported if the engine still holds it. Nothing
 // runs; what would have to is ErrLost. The request is that of the build.
 func (e *Engine) Resume(r Request, s Snapshot) (Build, error) {
-	if e.client == nil {
-		return nil, &UnsupportedError{Option: "resuming a build", Engine: e.Name, Remedy: "build again"}
+	// No step runs that would ask for them, and their files may be gone.
+	r.Options.Secrets, r.Options.Values, r.Options.Ask, r.Options.SSH = nil, nil, nil, nil
+	switch {
+	case !e.BuildKit:
+		return e.resumeClassic(r, s), nil
+	case !e.RegistryCache && e.docker != nil:
+		return started(e.resumeInline(r, s))
+	default:
+		return started(e.resumeSolve(r, s))
 	}
+}
+
+func (e *Engine) resumeSolve(r Request, s Snapshot) (*solveBuild, error) {
 	graphs, vertices, err := s.renewed()
 	if err != nil {
 		return nil, fmt.Errorf("resume build: %w", err)
 	}
-	// No step runs that would ask for them, and their files may be gone.
-	r.Options.Secrets, r.Options.Values, r.Options.Ask, r.Options.SSH = nil, nil, nil, nil
 	b, err := e.newSolve(r)
 	if err != nil {
 		return nil, err
@@ -33,15 +42,17 @@ func (e *Engine) Resume(r Request, s Snapshot) (Build, error) {
 	}
 	b.graphs, b.resumed = graphs, true
 	b.tracker.restore(vertices, s.Names)
-	b.outcome.Result = s.Result
-	if s.Result == "" {
-		b.outcome.Result = BuildCanceled
-	}
+	b.outcome = s.outcome()
 	b.stop = func() {}
 	close(b.planned)
 	close(b.evaluated)
 	close(b.finished)
 	return b, nil
+}
+
+// outcome is how the build ended; one that was killed was as good as canceled.
+func (s Snapshot) outcome() Outcome {
+	return Outcome{Result: cmp.Or(s.Result, BuildCanceled)}
 }
 
 // renewed are the graphs and vertices of a snapshot for a new session. Local

@@ -12,9 +12,14 @@ import (
 // completed, on the same engine: plain data. It holds the build arguments, as
 // the engine's definition does, but no secrets.
 type Snapshot struct {
-	Platforms []PlatformSnapshot `json:"platforms"`
-	Vertices  []VertexSnapshot   `json:"vertices"`
-	// Names are those of completed vertices.
+	Platforms []PlatformSnapshot `json:"platforms,omitempty"`
+	Vertices  []VertexSnapshot   `json:"vertices,omitempty"`
+	// Steps stand in for definition and vertices where the engine keeps caches
+	// inside images alone; Images are results of theirs in its store, which
+	// the classic builder has nowhere else.
+	Steps  []Step          `json:"steps,omitempty"`
+	Images []ImageSnapshot `json:"images,omitempty"`
+	// Names are those of completed vertices or steps.
 	Names []string `json:"names"`
 	// Result is "" while the build was running.
 	Result Result `json:"result"`
@@ -44,6 +49,30 @@ type VertexSnapshot struct {
 	Error     string        `json:"error,omitempty"`
 	Started   time.Time     `json:"started,omitzero"` // of its last run
 	Worked    time.Duration `json:"worked,omitempty"`
+}
+
+// snapshotOf is the snapshot of a build that consists of steps. outcome is set
+// once ended is closed.
+func snapshotOf(steps []Step, ended <-chan struct{}, outcome *Outcome) Snapshot {
+	s := Snapshot{Steps: steps}
+	for _, step := range steps {
+		if step.Complete() {
+			s.Names = append(s.Names, step.Instruction)
+		}
+	}
+	select {
+	case <-ended:
+		s.Result = outcome.Result
+	default:
+	}
+	return s
+}
+
+// ImageSnapshot is the newest image of a stage in an engine's store.
+type ImageSnapshot struct {
+	Stage int    `json:"stage"`
+	ID    string `json:"id"`
+	Whole bool   `json:"whole"` // it is the stage's, not that of a step before its end
 }
 
 // Resumable is a build that another process can go on saving, by Resume.

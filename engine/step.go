@@ -23,11 +23,11 @@ const (
 
 // Step is one instruction of the Dockerfile that the engine had to satisfy.
 type Step struct {
-	Stage       int    // index in the Dockerfile
-	Line        int    // first line, 1-based
-	Instruction string // for people: its text on one line
-	Status      Status
-	Duration    time.Duration // zero when cached
+	Stage       int           `json:"stage"`       // index in the Dockerfile
+	Line        int           `json:"line"`        // first line, 1-based
+	Instruction string        `json:"instruction"` // for people: its text on one line
+	Status      Status        `json:"status"`
+	Duration    time.Duration `json:"duration,omitempty"` // zero when cached
 }
 
 // Complete tells whether the step has a result.

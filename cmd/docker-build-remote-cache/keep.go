@@ -25,31 +25,43 @@ type keeper struct {
 	warn     func(format string, args ...any)
 
 	saver *cache.Saver // of the build that runs
+	rest  func()       // waits for the checkpoint in flight
 }
 
-// watch keeps what a build completes until stop is called.
-func (k *keeper) watch(ctx context.Context, b engine.Build) (stop func()) {
+// watch keeps what a build completes until stop is called with its outcome. A
+// checkpoint in flight then goes on beside the delivery of a build that
+// succeeded, for it does what saving would have to do anyway; else it is
+// dropped, and what follows covers it.
+func (k *keeper) watch(ctx context.Context, b engine.Build) (stop func(engine.Outcome)) {
 	k.saver = k.newSaver(b)
 	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
 	var work sync.WaitGroup
+	k.rest = func() {
+		work.Wait()
+		cancel()
+	}
 	if k.options.checkpoint > 0 {
 		work.Go(func() {
-			k.saver.Checkpoints(ctx, k.options.checkpoint, func() cache.Completed { return k.completed(b, engine.Outcome{}) })
+			k.saver.Checkpoints(ctx, k.options.checkpoint, ended, func() cache.Completed { return k.completed(b, engine.Outcome{}) })
 		})
 	}
 	if resumable, ok := b.(engine.Resumable); ok && k.options.state != "" {
-		work.Go(func() { k.keepState(ctx, resumable) })
+		work.Go(func() { k.keepState(ctx, ended, resumable) })
 	}
-	return func() {
-		cancel()
-		work.Wait()
+	return func(outcome engine.Outcome) {
+		close(ended)
+		if outcome.Result != engine.OK {
+			cancel()
+			work.Wait()
+		}
 	}
 }
 
 // statePoll is how often the state file is brought up to date.
 const statePoll = 200 * time.Millisecond
 
-func (k *keeper) keepState(ctx context.Context, b engine.Resumable) {
+func (k *keeper) keepState(ctx context.Context, ended <-chan struct{}, b engine.Resumable) {
 	poll := time.NewTicker(statePoll)
 	defer poll.Stop()
 	completed, held := -1, 0
@@ -61,6 +73,8 @@ func (k *keeper) keepState(ctx context.Context, b engine.Resumable) {
 		}
 		select {
 		case <-ctx.Done():
+			return
+		case <-ended:
 			return
 		case <-poll.C:
 		}
@@ -96,6 +110,7 @@ func newState(s surroundings, environment map[string]*string, p *prepared) *stat
 // save saves what the build completed. What is not saved then is left to the
 // state file.
 func (k *keeper) save(ctx context.Context, b engine.Build, outcome engine.Outcome) []cache.Saved {
+	k.rest()
 	resumable, _ := b.(engine.Resumable)
 	snapshot := func() *engine.Snapshot {
 		if resumable != nil {

@@ -170,7 +170,7 @@ func buildOnce(ctx context.Context, e *engine.Engine, r engine.Request, k *keepe
 	k.imported = len(r.Imports)+len(r.StageImages) > 0
 	stop := k.watch(ctx, b)
 	outcome := b.Wait()
-	stop() // a checkpoint in flight is dropped: what follows covers it
+	stop(outcome)
 	return b, outcome, nil
 }
 

@@ -104,7 +104,7 @@ func (s surroundings) finish(ctx context.Context, path string) error {
 		s.talk("nothing to save: the build saved everything")
 		return nil
 	case st.Build == nil:
-		s.talk("nothing to save: the build had not begun, or its engine keeps caches inside images alone")
+		s.talk("nothing to save: the build had not begun")
 		return nil
 	}
 	s = s.replayEnvironment(st.Environment)
@@ -150,7 +150,7 @@ func (s surroundings) resume(ctx context.Context, o *options, p *prepared, st *s
 	}
 	defer b.Close()
 	k := &keeper{
-		options: o, prepared: p, engine: e, imported: true, state: st, warn: s.talk,
+		options: o, prepared: p, engine: e, imported: true, state: st, warn: s.talk, rest: func() {},
 		saver: cache.NewSaver(client, b, p.plan, found, version()),
 	}
 	saved := k.save(ctx, b, b.Wait())

@@ -278,12 +278,54 @@ func (e *Env) Engine(t testing.TB, name string) *Engine {
 		t.Fatalf("testbed: %s is not up: name it in testbed.Up", name)
 	}
 	checkOrder(t, name)
-	unlock, err := lock(filepath.Join(e.dir, "lock", "engine-"+name))
+	unlock, err := lock(e.lockFile(name), true)
 	if err != nil {
 		t.Fatalf("testbed: %v", err)
 	}
+	return e.hand(t, &Engine{Name: name, Address: address, env: e}, unlock)
+}
+
+// BuildKit is like Engine with BuildKitd, but takes the daemon behind Buildx,
+// which is another one of the same version, where that is free first: most tests
+// need no more than a BuildKit, and would wait in a line.
+func (e *Env) BuildKit(t testing.TB) *Engine {
+	t.Helper()
+	if e.addresses[BuildKitd] == "" || e.addresses[Buildx] == "" {
+		t.Fatal("testbed: name both BuildKitd and Buildx in testbed.Up")
+	}
+	for {
+		for _, engine := range []Engine{
+			{Name: BuildKitd, Address: e.addresses[BuildKitd], env: e},
+			{Name: Buildx, Address: "unix://" + filepath.Join(e.dir, Buildx+".sock"), env: e},
+		} {
+			unlock, err := lock(e.lockFile(engine.Name), false)
+			if err != nil {
+				t.Fatalf("testbed: %v", err)
+			}
+			if unlock != nil {
+				checkOrder(t, engine.Name)
+				return e.hand(t, &engine, unlock)
+			}
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatal("testbed: no BuildKit is free")
+		case <-time.After(lockPause):
+		}
+	}
+}
+
+// lockPause is how often a BuildKit that is free is looked for.
+const lockPause = 50 * time.Millisecond
+
+func (e *Env) lockFile(engine string) string {
+	return filepath.Join(e.dir, "lock", "engine-"+engine)
+}
+
+// hand gives an engine, emptied, to a test until it ends.
+func (e *Env) hand(t testing.TB, engine *Engine, unlock func()) *Engine {
+	t.Helper()
 	t.Cleanup(unlock)
-	engine := &Engine{Name: name, Address: address, env: e}
 	engine.Fresh(t)
 	return engine
 }

@@ -217,13 +217,16 @@ func status(t *testing.T, request *http.Request) int {
 
 func TestLockIsExclusive(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	unlock, err := lock(path)
+	unlock, err := lock(path, true)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if second, err := lock(path, false); err != nil || second != nil {
+		t.Fatalf("a second lock is there at once (%v)", err)
+	}
 	locked := make(chan func())
 	go func() {
-		unlock, err := lock(path)
+		unlock, err := lock(path, true)
 		if err != nil {
 			t.Error(err)
 		}
