@@ -44,35 +44,38 @@ type probe struct {
 	told    bool // its loss was warned of; guarded by mu
 }
 
-// leadThroughProxies edits the Dockerfile so that steps ask for proxies,
-// whether there are any or not, or the other steps would not be those of the
-// same build without: it depends on the Dockerfile, --proxy none and the
-// frontend alone.
+// leadThroughProxies has steps ask for proxies, and finds out which are there.
 func (s surroundings) leadThroughProxies(ctx context.Context, o *options, p *prepared, e *engine.Engine) *proxying {
 	l := &proxying{engine: e, options: o.build, settings: o.proxies, warn: s.talk, probes: map[proxies.Tool]*probe{}}
-	if o.proxies.AsWritten {
-		return l
-	}
-	steps := proxies.Steps(p.file)
-	reason := ""
-	switch directive := syntaxOf(o, p.file); {
-	case !e.BuildKit:
-		reason = "the classic builder knows no secrets: use BuildKit"
-	case !proxies.FrontendKnown(directive):
-		reason = "the frontend " + directive + " is not known to take secrets: use docker/dockerfile:1"
-	}
-	if reason == "" {
-		p.file, l.steps = edited(p.file, steps)
-	} else {
-		for _, tool := range used(p, steps) {
-			if _, ok := l.settings.Of(tool); ok {
-				l.say("the proxy for %s is not used: %s", tool, reason)
-			}
+	all := proxies.Steps(p.file)
+	var reason string
+	l.steps, reason = askForProxies(o, p, e)
+	for _, tool := range used(p, all) {
+		if _, ok := l.settings.Of(tool); ok && reason != "" {
+			l.say("the proxy for %s is not used: %s", tool, reason)
 		}
 	}
 	l.start(ctx, used(p, l.steps))
 	l.useMirror(ctx, p)
 	return l
+}
+
+// askForProxies edits the Dockerfile so that steps ask for proxies, whether
+// there are any or not, or they would not be the steps of the same build
+// without: it depends on the Dockerfile, --proxy none and the frontend alone.
+// Where steps cannot ask, that is why.
+func askForProxies(o *options, p *prepared, e *engine.Engine) (steps []proxies.Step, reason string) {
+	directive := syntaxOf(o, p.file)
+	switch {
+	case o.proxies.AsWritten:
+		return nil, ""
+	case !e.BuildKit:
+		return nil, "the classic builder knows no secrets: use BuildKit"
+	case !proxies.FrontendKnown(directive):
+		return nil, "the frontend " + directive + " is not known to take secrets: use docker/dockerfile:1"
+	}
+	p.file, steps = edited(p.file, proxies.Steps(p.file))
+	return steps, ""
 }
 
 // syntaxOf is the frontend image that reads the Dockerfile, "" for the one

@@ -13,9 +13,12 @@ func TestStateHasNoProxies(t *testing.T) {
 	t.Parallel()
 	secret := "apt=http://me:hunter2@a.example"
 	environment := map[string]*string{ownPrefix + "PROXY": &secret, ownPrefix + "BRANCH": &secret}
-	s := surroundings{args: []string{"app", "--proxy", secret, "--proxy=" + secret, "--branch", "b", "dir"}}.withoutProxies(environment)
+	s := surroundings{args: []string{"app", "--proxy", secret, "--proxy=" + secret, "--branch", "b", "dir"}}.withoutProxies(environment, false)
 	if want := []string{"app", "--branch", "b", "dir"}; !slices.Equal(s.args, want) {
 		t.Errorf("arguments are %q, want %q", s.args, want)
+	}
+	if written := (surroundings{args: []string{"app", "--proxy", "none"}}).withoutProxies(environment, true); !slices.Equal(written.args, []string{"--proxy=none", "app"}) {
+		t.Errorf("arguments are %q", written.args)
 	}
 	if len(environment) != 1 || environment[ownPrefix+"BRANCH"] == nil {
 		t.Errorf("environment is %v", environment)

@@ -71,7 +71,7 @@ func run(ctx context.Context, s surroundings) int {
 	}
 	selection := recorded.engineSelection(o)
 	s.maskProxies(o.proxies)
-	return build(ctx, s, o, p, selection, newState(s.withoutProxies(environment), environment, p))
+	return build(ctx, s, o, p, selection, newState(s.withoutProxies(environment, o.proxies.AsWritten), environment, p))
 }
 
 // build runs the plan: connect and look up, build, deliver, save, report.

@@ -144,6 +144,7 @@ func (s surroundings) resume(ctx context.Context, o *options, p *prepared, st *s
 	defer e.Close()
 	client := registry.NewClient(s.registryOptions())
 	found := cache.Look(ctx, client, p.plan)
+	askForProxies(o, p, e) // as the build did, or its steps are not found
 	b, err := e.Resume(request(s, o, p, cache.View{}), *st.Build)
 	if err != nil {
 		return err

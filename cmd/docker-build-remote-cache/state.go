@@ -58,8 +58,9 @@ func (s surroundings) recordEnvironment() (surroundings, map[string]*string) {
 }
 
 // withoutProxies leaves the addresses of proxies, which may hold passwords, out
-// of what a state file holds: to save, no step runs.
-func (s surroundings) withoutProxies(environment map[string]*string) surroundings {
+// of what a state file holds: to save, no step runs. But it has to be known
+// whether the steps are as they are written.
+func (s surroundings) withoutProxies(environment map[string]*string, asWritten bool) surroundings {
 	delete(environment, ownPrefix+"PROXY")
 	var kept []string
 	for i, arg := range s.args {
@@ -67,6 +68,9 @@ func (s surroundings) withoutProxies(environment map[string]*string) surrounding
 		if !value && arg != "--proxy" && !strings.HasPrefix(arg, "--proxy=") {
 			kept = append(kept, arg)
 		}
+	}
+	if asWritten {
+		kept = append([]string{"--proxy=none"}, kept...)
 	}
 	s.args = kept
 	return s
