@@ -112,9 +112,16 @@ func TestProxiesLeaveNoTrace(t *testing.T) {
 	t.Parallel()
 	proxyKinds(t, func(t *testing.T, r *runner) {
 		servers := startProxies(t)
-		writeProxied(t, r, map[string]string{"apt": "hello"})
+		words := map[string]string{"apt": "hello"}
+		ran, cached, again := allProxiedRan, allProxiedCached, "apt=c npm=ccr go=ccr 3=[cr]{2}"
+		if !soaking() && r.engine.Name != testbed.BuildKitd {
+			// An engine that pulls all that is cached needs minutes for all.
+			servers, words["npm only"] = servers[1:2], "true"
+			ran, cached, again = "npm=rrr", "npm=ccc", "npm=ccr"
+		}
+		writeProxied(t, r, words)
 		cold := r.with(servers.options()...).run(t, 0, r.image("1"))
-		cold.wantSteps(t, allProxiedRan)
+		cold.wantSteps(t, ran)
 		cold.wantUnsaid(t, "docker-build-remote-cache.proxy", "warning")
 		for _, s := range servers {
 			if s.front.connections() < 2 { // one asks whether it is there
@@ -123,14 +130,15 @@ func TestProxiesLeaveNoTrace(t *testing.T) {
 		}
 
 		r.engine.Fresh(t)
-		r.run(t, 0, r.image("2")).wantSteps(t, allProxiedCached)
+		r.run(t, 0, r.image("2")).wantSteps(t, cached)
 
 		// Other steps, without a proxy, and then with it.
-		writeProxied(t, r, map[string]string{"apt": "hello", "npm": "--no-fund", "go": "-x"})
+		words["npm"], words["go"] = "--no-fund", "-x"
+		writeProxied(t, r, words)
 		r.engine.Fresh(t)
-		r.run(t, 0, r.image("3")).wantSteps(t, "apt=c npm=ccr go=ccr 3=[cr]{2}")
+		r.run(t, 0, r.image("3")).wantSteps(t, again)
 		r.engine.Fresh(t)
-		r.with(servers.options()...).run(t, 0, r.image("4")).wantSteps(t, allProxiedCached)
+		r.with(servers.options()...).run(t, 0, r.image("4")).wantSteps(t, cached)
 
 		p := &pushed{files: map[string]map[string]bool{}}
 		for _, s := range servers {
@@ -138,6 +146,9 @@ func TestProxiesLeaveNoTrace(t *testing.T) {
 		}
 		p.search(t, r.repo, r.env.Base("debian:bookworm"), r.env.Base("node:20"), r.env.Base("golang:1"))
 		for file, want := range map[string]string{"app/package-lock.json": packageLock, "app/go.sum": goSum} {
+			if len(servers) == 1 && file == "app/go.sum" {
+				continue
+			}
 			if len(p.files[file]) != 1 || !p.files[file][want] {
 				t.Errorf("%s is in %d forms in what was pushed, or changed", file, len(p.files[file]))
 			}
@@ -189,9 +200,8 @@ func TestProxyNone(t *testing.T) {
 	r := onBuildKit(t).on("master")
 	r.write(t, "Dockerfile", "FROM BASE\nRUN : apt-get; test ! -e /etc/apt; mount | grep -c /etc/apt || true\n")
 	r.run(t, 0, r.image("1")).wantSteps(t, "0=r")
-	r.run(t, 0, r.image("2")).wantSteps(t, "0=c")
-	r.with("--proxy", "none").run(t, 0, r.image("3")).wantSteps(t, "0=r")
-	r.with("--proxy", "none").run(t, 0, r.image("4")).wantSteps(t, "0=c")
+	r.with("--proxy", "none").run(t, 0, r.image("2")).wantSteps(t, "0=r")
+	r.with("--proxy", "npm=none").run(t, 0, r.image("3")).wantSteps(t, "0=c")
 }
 
 // The classic builder has no secrets: that its steps go direct is said.
