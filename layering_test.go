@@ -20,7 +20,7 @@ const module = "github.com/docker-build-remote-cache/docker-build-remote-cache"
 // command down to those that know nothing of the rest. A new package takes its
 // place here.
 var mayImport = map[string][]string{
-	"cmd/docker-build-remote-cache": {"cache", "cachehost", "ci", "ci/dialect", "engine", "proxies", "registry", "report", "stages"},
+	"cmd/docker-build-remote-cache": {"cache", "cachehost", "ci", "ci/dialect", "credential", "engine", "proxies", "registry", "report", "stages"},
 
 	"engine": {"stages"},
 	"cache":  {"cache/merge", "registry", "stages"},
@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"cachehost":   nil,
 	"ci":          nil,
 	"ci/dialect":  nil,
+	"credential":  nil,
 	"registry":    nil,
 	"report":      nil,
 	"shellcalls":  nil,

@@ -31,6 +31,7 @@ const ownOptions = [
   'keep-going',
   'proxy',
   'report',
+  'volatile-arg',
 ];
 
 // Inputs of docker/build-push-action, and the option each becomes. The kind is

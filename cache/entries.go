@@ -83,6 +83,7 @@ func (s *Saver) write(ctx context.Context, tag string, slot Slot, entry registry
 	entry.Annotations.Branch = cmp.Or(slot.Branch, s.plan.Branch.Name)
 	entry.Annotations.Trust = string(cmp.Or(s.plan.Origin.Trust, TrustOwn))
 	entry.Annotations.Times = s.times[slot.Stage].String()
+	entry.Annotations.Conditions = s.plan.Conditions.record()
 	entry.Annotations.ToolVersion = s.version
 	entry.Annotations.Created = time.Now()
 	raw, err := entry.Encode()

@@ -56,7 +56,9 @@ type Request struct {
 	// goes before it.
 	ReadOnly string
 	// Given are the references of --cache-from.
-	Given []registry.Image
+	Given      []registry.Image
+	Conditions Conditions
+	Volatile   []string // names of --volatile-arg
 }
 
 // Branch is a branch's name, "" when unknown, and where it was found.
@@ -88,6 +90,10 @@ type Plan struct {
 	Owners []OwnerLevel
 	// Given are further caches to read, whoever wrote them.
 	Given []registry.Image
+	// Volatile are arguments that are in no cache key.
+	Volatile []string
+	// Conditions are compared with those of the caches that are found.
+	Conditions Conditions
 	// Skips are the things that are not done, each with its reason.
 	Skips []Skip
 }
@@ -119,7 +125,7 @@ func NewPlan(r Request) Plan {
 		Image: r.Image, Names: r.Names, Push: r.Push, Repository: r.Repository, Save: r.Save,
 		Branch: r.Branch, Base: r.BaseBranch, Default: r.DefaultBranch, Scope: r.Scope,
 		Origin: r.Origin, ReadOnly: r.readOnly(),
-		Target: r.File.Stages[r.Target].Target(), Given: r.Given,
+		Target: r.File.Stages[r.Target].Target(), Given: r.Given, Conditions: r.Conditions, Volatile: r.Volatile,
 	}
 	write := p.writes(r)
 	levels := r.levels()
@@ -244,6 +250,9 @@ func (p Plan) Fprint(w io.Writer) error {
 	}
 	for _, ref := range p.Given {
 		fmt.Fprintf(w, "cache from      %s (--cache-from)\n", ref)
+	}
+	for _, name := range p.Volatile {
+		fmt.Fprintf(w, "volatile        %s, a secret of the RUN steps that see it\n", name)
 	}
 	for _, stage := range p.Stages {
 		fmt.Fprintf(w, "\nstage %s (lines %d-%d", stage.Name, stage.Lines.First, stage.Lines.Last)

@@ -52,6 +52,9 @@ type Progress struct {
 	// Quiet is how long nothing may be printed before a line says what runs,
 	// for CIs that end what is silent; 0 for ever.
 	Quiet time.Duration
+	// Hidden are values that steps may print and nobody is to see: they are
+	// masked in lines that arrive whole.
+	Hidden []string
 }
 
 // Build is a build in progress or just ended, whose results the engine still
@@ -132,19 +135,20 @@ type Outcome struct {
 func (o Outcome) Excerpt(w io.Writer, file *stages.File) {
 	for _, source := range errdefs.Sources(o.Err) {
 		if info := source.Info; info != nil {
-			info.Data = written{file}.source(info.Data) // source is a copy
+			info.Data = written{file: file}.source(info.Data) // source is a copy
 		}
 		source.Print(w)
 	}
 }
 
-// Message is why the build did not succeed, with commands as people wrote
-// them; "" if it did.
-func (o Outcome) Message(file *stages.File) string {
+// Message is why the build did not succeed, with commands as people wrote them
+// and without what Progress hides; "" if it did.
+func (o Outcome) Message(r Request) string {
 	if o.Err == nil {
 		return ""
 	}
-	return written{file}.text(o.Err.Error())
+	w := written{r.File, r.Progress.Hidden}
+	return w.mask(w.text(o.Err.Error()))
 }
 
 // EngineGone tells whether the engine, not the build, has failed: it was

@@ -23,7 +23,7 @@ type display struct {
 }
 
 func newDisplay(p Progress, file *stages.File) (*display, error) {
-	d := &display{written: written{file}, stream: make(chan *bkclient.SolveStatus), done: make(chan struct{})}
+	d := &display{written: written{file, p.Hidden}, stream: make(chan *bkclient.SolveStatus), done: make(chan struct{})}
 	if p.Quiet > 0 {
 		d.heartbeat = newHeartbeat(p.Out, p.Quiet)
 		p.Out = d.heartbeat

@@ -42,6 +42,7 @@ type Annotations struct {
 	Scope       string    // platform or matrix job, empty for none
 	Trust       string    // of the build that wrote it; how is the caller's matter
 	Times       string    // of the steps; how is the caller's matter
+	Conditions  string    // of the build that wrote it; how is the caller's matter
 	ToolVersion string    // of this program
 	Created     time.Time // to the second; may be zero
 }
@@ -61,17 +62,18 @@ const EntrySchema = 1
 
 // The annotations of an index that is an Entry, and of its cache child.
 const (
-	annotationPrefix  = "io.github.docker-build-remote-cache."
-	annotationSchema  = annotationPrefix + "schema"
-	annotationLevel   = annotationPrefix + "level"
-	annotationBranch  = annotationPrefix + "branch"
-	annotationStage   = annotationPrefix + "stage"
-	annotationFinal   = annotationPrefix + "final"
-	annotationScope   = annotationPrefix + "scope"
-	annotationTrust   = annotationPrefix + "trust"
-	annotationTimes   = annotationPrefix + "times"
-	annotationVersion = annotationPrefix + "tool-version"
-	annotationKind    = annotationPrefix + "kind"
+	annotationPrefix     = "io.github.docker-build-remote-cache."
+	annotationConditions = annotationPrefix + "conditions"
+	annotationSchema     = annotationPrefix + "schema"
+	annotationLevel      = annotationPrefix + "level"
+	annotationBranch     = annotationPrefix + "branch"
+	annotationStage      = annotationPrefix + "stage"
+	annotationFinal      = annotationPrefix + "final"
+	annotationScope      = annotationPrefix + "scope"
+	annotationTrust      = annotationPrefix + "trust"
+	annotationTimes      = annotationPrefix + "times"
+	annotationVersion    = annotationPrefix + "tool-version"
+	annotationKind       = annotationPrefix + "kind"
 
 	kindCache = "cache"
 )
@@ -186,6 +188,7 @@ func (a Annotations) encode() map[string]string {
 	optional(annotationScope, a.Scope)
 	optional(annotationTrust, a.Trust)
 	optional(annotationTimes, a.Times)
+	optional(annotationConditions, a.Conditions)
 	optional(annotationVersion, a.ToolVersion)
 	if !a.Created.IsZero() {
 		encoded[ocispec.AnnotationCreated] = a.Created.UTC().Format(time.RFC3339)
@@ -201,6 +204,7 @@ func (a *Annotations) decode(encoded map[string]string) error {
 		Scope:       encoded[annotationScope],
 		Trust:       encoded[annotationTrust],
 		Times:       encoded[annotationTimes],
+		Conditions:  encoded[annotationConditions],
 		ToolVersion: encoded[annotationVersion],
 	}
 	switch final := encoded[annotationFinal]; final {
@@ -229,7 +233,7 @@ func (a Annotations) Validate() error {
 	case !a.Created.IsZero() && (a.Created.UTC().Year() < 0 || a.Created.UTC().Year() > 9999):
 		return invalidf("the time %v has no RFC 3339 form", a.Created)
 	}
-	for _, text := range []string{a.Branch, a.Stage, a.Scope, a.Trust, a.Times, a.ToolVersion} {
+	for _, text := range []string{a.Branch, a.Stage, a.Scope, a.Trust, a.Times, a.Conditions, a.ToolVersion} {
 		switch {
 		case len(text) > MaxAnnotation:
 			return invalidf("an annotation has %d bytes, more than %d", len(text), MaxAnnotation)

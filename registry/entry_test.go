@@ -88,7 +88,7 @@ func TestEntryIsReadAsWritten(t *testing.T) {
 			Annotations: Annotations{
 				Level:  rapid.SampledFrom([]string{LevelBranch, LevelUnprefixed}).Draw(t, "level"),
 				Branch: "b" + text.Draw(t, "branch"), Stage: text.Draw(t, "stage"), Final: rapid.Bool().Draw(t, "final"),
-				Scope: text.Draw(t, "scope"), Trust: text.Draw(t, "trust"), Times: text.Draw(t, "times"), ToolVersion: text.Draw(t, "version"),
+				Scope: text.Draw(t, "scope"), Trust: text.Draw(t, "trust"), Times: text.Draw(t, "times"), Conditions: text.Draw(t, "conditions"), ToolVersion: text.Draw(t, "version"),
 			},
 		}
 		if rapid.Bool().Draw(t, "dated") {

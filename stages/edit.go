@@ -273,18 +273,11 @@ func (e Edit) insertPrelude(before *parser.Node, text []byte, escape rune) ([]by
 	if len(want.words) != 1 {
 		return nil, &EditError{Line: e.Line, Reason: "RUN without a command"}
 	}
-	// A heredoc alone is the command itself (convert.go, dispatchRun).
-	alone := len(before.Heredocs) > 0 && parser.MustParseHeredoc(want.words[0]) != nil
-	script := func(h parser.Heredoc) bool {
-		if h.Chomp {
-			h.Content = parser.ChompHeredocContent(h.Content)
-		}
-		return strings.HasPrefix(h.Content, "#!")
-	}
+	alone := isHeredoc(before)
 	switch {
 	case !alone:
 		want.words[0] = prelude + " " + want.words[0]
-	case script(want.heredocs[0]):
+	case isScript(before):
 		return nil, &EditError{Line: e.Line, Reason: "RUN with a script of its own interpreter has no shell", Script: true}
 	case want.heredocs[0].Content == "":
 		return text, nil
@@ -302,6 +295,23 @@ func (e Edit) insertPrelude(before *parser.Node, text []byte, escape rune) ([]by
 		}
 	}
 	return nil, &EditError{Line: e.Line, Reason: "nothing can be put before a command that is written so"}
+}
+
+// isHeredoc tells whether a heredoc alone is the command of a RUN, isScript
+// whether it is run by an interpreter of its own (convert.go, dispatchRun).
+func isHeredoc(node *parser.Node) bool {
+	return len(node.Heredocs) > 0 && node.Next != nil && parser.MustParseHeredoc(node.Next.Value) != nil
+}
+
+func isScript(node *parser.Node) bool {
+	if !isHeredoc(node) {
+		return false
+	}
+	text := node.Heredocs[0].Content
+	if node.Heredocs[0].Chomp {
+		text = parser.ChompHeredocContent(text)
+	}
+	return strings.HasPrefix(text, "#!")
 }
 
 // bodyStart is the offset of the first line of the heredocs, the length of

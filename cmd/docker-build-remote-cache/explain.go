@@ -42,7 +42,10 @@ func (e *dockerfileError) Unwrap() error { return e.err }
 func (e *dockerfileError) hint() string {
 	const reference = "docs.docker.com/reference/dockerfile"
 	var syntax *stages.SyntaxError
+	var volatile *stages.VolatileError
 	switch {
+	case errors.As(e.err, &volatile):
+		return volatile.Remedy
 	case errors.Is(e.err, fs.ErrNotExist):
 		return "give the build context's directory after the image, or the Dockerfile with -f FILE"
 	case errors.Is(e.err, stages.ErrNoStages):

@@ -20,14 +20,17 @@ const ownPrefix = "DOCKER_BUILD_REMOTE_CACHE_"
 // option is one option of the command line. Its flag, its variable and its
 // lines in the help text all come from here.
 type option struct {
-	name   string
-	short  string // one letter, "" for none
-	value  string // placeholder of its value in the help text, "" for a switch
-	help   string
-	form   string // how a value is written, shown when one is wrong
-	env    string // variable that is read when the option is not given, "" for none
-	set    func(string) error
-	hidden bool // left out of the help text
+	name  string
+	short string // one letter, "" for none
+	value string // placeholder of its value in the help text, "" for a switch
+	help  string
+	form  string // how a value is written, shown when one is wrong
+	env   string // variable that is read when the option is not given, "" for none
+	set   func(string) error
+	// setList reads the variable of an option that can be given several
+	// times; nil is set.
+	setList func(string) error
+	hidden  bool // left out of the help text
 }
 
 // own makes an option of this tool, which has a variable too.

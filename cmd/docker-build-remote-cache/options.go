@@ -14,6 +14,7 @@ import (
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/proxies"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
 )
 
 // options are one invocation of the command: its arguments and what stands
@@ -50,6 +51,7 @@ type options struct {
 	cacheTrust      cache.Trust   // own or fork, "" to find out
 	proxies         proxies.Settings
 	config          string // file, "" for those of the user and the machine
+	volatile        []stages.VolatileArg
 	dryRun          bool
 	report          string // file for the JSON report, "" for none
 }
@@ -104,7 +106,11 @@ func readVariables(known []option, flags *pflag.FlagSet, lookupEnv func(string) 
 		}
 		// An empty variable is what CI files make of one that is not set.
 		if value, _ := lookupEnv(o.env); value != "" {
-			if err := o.set(value); err != nil {
+			set := o.set
+			if o.setList != nil {
+				set = o.setList
+			}
+			if err := set(value); err != nil {
 				return valueError(o.env, formOf(known, o.name), err)
 			}
 		}
@@ -230,6 +236,7 @@ func (p *parser) finish(progressGiven bool) error {
 	if err := p.finishOutputs(); err != nil {
 		return err
 	}
+	p.finishVolatile()
 	b := &p.options.build
 	if b.NoCache && len(b.NoCacheFilter) > 0 {
 		return usagef("give one of them", "--no-cache and --no-cache-filter exclude each other")

@@ -61,10 +61,10 @@ func (s surroundings) tellFailure(p *prepared, outcome engine.Outcome) {
 	outcome.Excerpt(s.stderr, p.file)
 	switch {
 	case outcome.EngineGone():
-		writeError(s.stderr, "build: the engine went away: "+outcome.Message(p.file),
+		writeError(s.stderr, "build: the engine went away: "+p.message(outcome),
 			"look at the engine's log, then run the same command again: it begins where the last checkpoint was saved")
 	case outcome.Result == engine.BuildFailed:
-		writeError(s.stderr, "build: "+outcome.Message(p.file), "")
+		writeError(s.stderr, "build: "+p.message(outcome), "")
 	}
 }
 

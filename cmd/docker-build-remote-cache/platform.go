@@ -86,8 +86,13 @@ func (p *platform) annotate(severity dialect.Severity, file string, line int, te
 func (p *platform) annotateError(err error, message string) {
 	var located *dockerfileError
 	var syntax *stages.SyntaxError
-	if errors.As(err, &located) && errors.As(err, &syntax) {
+	var volatile *stages.VolatileError
+	switch {
+	case errors.As(err, &located) && errors.As(err, &syntax):
 		p.annotate(dialect.Error, located.path, syntax.Line, message)
+		return
+	case errors.As(err, &located) && errors.As(err, &volatile):
+		p.annotate(dialect.Error, located.path, volatile.Line, message)
 		return
 	}
 	p.annotate(dialect.Error, "", 0, message)
@@ -126,13 +131,17 @@ func (s surroundings) maskSecrets(secrets []engine.Secret) {
 // maskProxies hides the passwords in the addresses of proxies from the log: a
 // package manager may print them.
 func (s surroundings) maskProxies(settings proxies.Settings) {
-	if s.platform == nil {
-		return
-	}
 	for _, tool := range proxies.Tools() {
 		if a, ok := settings.Of(tool); ok && a.Password() != "" {
-			s.platform.dialect.Mask(a.Password())
+			s.mask(a.Password())
 		}
+	}
+}
+
+// mask hides a value from the log.
+func (s surroundings) mask(value string) {
+	if s.platform != nil && len(value) <= maxSecret {
+		s.platform.dialect.Mask(value)
 	}
 }
 

@@ -28,6 +28,7 @@ type prepared struct {
 	target int
 	facts  ci.Facts
 	plan   cache.Plan
+	hidden []string // values that nothing may show
 }
 
 // prepare reads the Dockerfile and the facts of the CI and makes the plan.
@@ -46,6 +47,10 @@ func prepare(ctx context.Context, s surroundings, o *options) (*prepared, error)
 	if err != nil {
 		return nil, &dockerfileError{o.build.Dockerfile, err}
 	}
+	if err := p.checkVolatile(s, o); err != nil {
+		return nil, err
+	}
+	p.warnOfCredentials(s, o)
 	var warnings []string
 	p.facts, warnings = ci.Detect(ctx, ci.Input{
 		Getenv: s.getenv,
@@ -85,6 +90,10 @@ func namesOf(o *options) (cache.Request, error) {
 		Save: cache.SavePolicy(o.cacheSave), Unprefixed: cache.UnprefixedPolicy(o.cacheUnprefixed),
 	}
 	r.Given, _ = splitCacheFrom(o.build.CacheFrom)
+	r.Conditions = conditions(o)
+	for _, arg := range o.volatile {
+		r.Volatile = append(r.Volatile, arg.Name)
+	}
 	var err error
 	if r.Image, err = registry.ParseImage(o.image); err != nil {
 		return r, err
@@ -122,6 +131,11 @@ func parseDockerfile(o *options, source []byte) (*stages.File, error) {
 	given := map[string]string{}
 	for _, arg := range o.build.BuildArgs {
 		given[arg.Name] = arg.Value
+	}
+	for _, arg := range o.volatile {
+		if arg.Given {
+			given[arg.Name] = arg.Value // FROM may use it, which is told later
+		}
 	}
 	var contexts []string
 	for _, named := range o.build.BuildContexts {
@@ -239,7 +253,7 @@ func request(s surroundings, o *options, p *prepared, view cache.View) engine.Re
 	r := engine.Request{
 		Options: o.build, File: p.file, Stages: p.stages, Target: p.target,
 		StageImages: view.StageImages, Staging: p.plan.Owner().CacheExportTag(), KeepGoing: o.keepGoing,
-		Progress: engine.Progress{Mode: o.progress, Out: s.stderr, Quiet: s.heartbeat(o)},
+		Progress: engine.Progress{Mode: o.progress, Out: s.stderr, Quiet: s.heartbeat(o), Hidden: p.hidden},
 	}
 	switch {
 	case view.Ref != "":

@@ -66,11 +66,11 @@ func (r *recorder) lookedUp(f cache.Found, v cache.View, started time.Time) {
 func (r *recorder) built(outcome engine.Outcome, started time.Time) {
 	r.phase("build", started)
 	r.report.Result.Status = report.Status(outcome.Result)
-	r.report.Result.Error = outcome.Message(r.prepared.file)
+	r.report.Result.Error = r.prepared.message(outcome)
 	r.platform.endGroup()
 	switch outcome.Result {
 	case engine.BuildFailed:
-		r.platform.annotate(dialect.Error, r.dockerfile, outcome.Line, outcome.Message(r.prepared.file))
+		r.platform.annotate(dialect.Error, r.dockerfile, outcome.Line, r.prepared.message(outcome))
 	case engine.OK:
 		r.platform.group("push the image and save the cache")
 	}

@@ -48,6 +48,7 @@ func run(ctx context.Context, s surroundings) int {
 	if err != nil {
 		return s.fail(err)
 	}
+	given := o.volatile
 	switch {
 	case o.help:
 		fmt.Fprint(s.stdout, helpText())
@@ -71,7 +72,10 @@ func run(ctx context.Context, s surroundings) int {
 	}
 	selection := recorded.engineSelection(o)
 	s.maskProxies(o.proxies)
-	return build(ctx, s, o, p, selection, newState(s.withoutProxies(environment, o.proxies.AsWritten), environment, p))
+	forgetValues(environment, given)
+	forgetProxies(environment)
+	s.args = withoutProxies(withoutValues(s.args, given), o.proxies.AsWritten)
+	return build(ctx, s, o, p, selection, newState(s, environment, p))
 }
 
 // build runs the plan: connect and look up, build, deliver, save, report.
@@ -89,12 +93,18 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	if err := e.Check(o.build); err != nil {
 		return s.fail(err)
 	}
+	if err := p.editFile(ctx, s, e, o); err != nil {
+		return s.fail(err)
+	}
 	led := s.leadThroughProxies(ctx, o, p, e)
 	client := registry.NewClient(s.registryOptions())
 
 	p.plan.CacheInImages = !e.RegistryCache
 	started := time.Now()
 	found := s.look(ctx, client, p)
+	if e.BuildKit { // the classic builder's keys know neither
+		found.Warnings = append(found.Warnings, found.Differences(p.plan)...)
+	}
 	view := cache.Compose(ctx, client, p.plan, found)
 	r.lookedUp(found, view, started)
 	s.tellLookup(o, p, found, view)
@@ -128,6 +138,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 		r.attribute(trap, b, view)
 	}
 	r.saved(b.Steps(), saved, k, started)
+	r.report.Warnings = append(r.report.Warnings, p.bustedBy(found, b.Steps())...)
 
 	b.Close() // ends the progress before the report is printed
 	if err := r.write(s, o); err != nil {

@@ -58,23 +58,24 @@ func (s surroundings) recordEnvironment() (surroundings, map[string]*string) {
 }
 
 // withoutProxies leaves the addresses of proxies, which may hold passwords, out
-// of what a state file holds: to save, no step runs. But it has to be known
-// whether the steps are as they are written.
-func (s surroundings) withoutProxies(environment map[string]*string, asWritten bool) surroundings {
-	delete(environment, ownPrefix+"PROXY")
+// of the arguments that a state file holds: to save, no step runs. But it has to
+// be known whether the steps are as they are written.
+func withoutProxies(args []string, asWritten bool) []string {
 	var kept []string
-	for i, arg := range s.args {
-		value := i > 0 && s.args[i-1] == "--proxy"
+	if asWritten {
+		kept = []string{"--proxy=none"}
+	}
+	for i, arg := range args {
+		value := i > 0 && args[i-1] == "--proxy"
 		if !value && arg != "--proxy" && !strings.HasPrefix(arg, "--proxy=") {
 			kept = append(kept, arg)
 		}
 	}
-	if asWritten {
-		kept = append([]string{"--proxy=none"}, kept...)
-	}
-	s.args = kept
-	return s
+	return kept
 }
+
+// forgetProxies takes them out of what was read of the environment.
+func forgetProxies(read map[string]*string) { delete(read, ownPrefix+"PROXY") }
 
 // replayEnvironment makes s read what was read before, and the rest anew.
 func (s surroundings) replayEnvironment(read map[string]*string) surroundings {

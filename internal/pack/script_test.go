@@ -219,6 +219,25 @@ func TestBuildScript(t *testing.T) {
 	}
 }
 
+// TestBuildScriptHidesVolatileArguments: their values stand in no command line,
+// and one that Azure does not know is none.
+func TestBuildScriptHidesVolatileArguments(t *testing.T) {
+	t.Parallel()
+	j := newJob(t, nil)
+	j.program(t, `printf %s "$DOCKER_BUILD_REMOTE_CACHE_VOLATILE_ARG" >"$HOME/volatile"`)
+	output := j.mustRun(t, "build", 0, map[string]string{"image": "app", "volatile_args": "A=https://u:s3cr3t@h/\nB\nC=$(UNKNOWN)"})
+	if got := j.called(t); slices.ContainsFunc(got, func(arg string) bool { return strings.Contains(arg, "s3cr3t") }) {
+		t.Errorf("the program was called with %q", got)
+	}
+	got, err := os.ReadFile(filepath.Join(j.home, "volatile"))
+	if err != nil || string(got) != "A=https://u:s3cr3t@h/\nB\nC" {
+		t.Errorf("the variable is %q, %v", got, err)
+	}
+	if !strings.Contains(output, "the value of C is not set: building without it") {
+		t.Errorf("the output is %s", output)
+	}
+}
+
 // TestBuildScriptHandsOver: the program has the shell's place, so that it gets
 // the signals, and its status is the step's.
 func TestBuildScriptHandsOver(t *testing.T) {

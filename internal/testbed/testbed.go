@@ -362,3 +362,28 @@ func checkOrder(t testing.TB, name string) {
 		delete(taken.names, t)
 	})
 }
+
+// Pushed are the files of all manifests, configs and layers that were ever
+// pushed to a repository, whether a tag leads to them or not.
+func (e *Env) Pushed(t testing.TB, repo string) []string {
+	t.Helper()
+	root := filepath.Join(e.dir, "registry", "docker", "registry", "v2")
+	var files []string
+	for _, kind := range []string{"_layers", filepath.Join("_manifests", "revisions")} {
+		links, err := filepath.Glob(filepath.Join(root, "repositories", strings.TrimPrefix(repo, e.Registry+"/"), kind, "sha256", "*", "link"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range links {
+			hex := filepath.Base(filepath.Dir(link))
+			file := filepath.Join(root, "blobs", "sha256", hex[:2], hex, "data")
+			if _, err := os.Stat(file); err == nil { // else it was deleted
+				files = append(files, file)
+			}
+		}
+	}
+	if len(files) == 0 {
+		t.Fatalf("testbed: nothing was pushed to %s", repo)
+	}
+	return files
+}

@@ -54,6 +54,18 @@ given_secrets() {
 	done <<<"$PARAM_SECRETS"
 }
 
+# given_volatile leaves out values that are the text $(NAME).
+given_volatile() {
+	local line
+	while IFS= read -r line; do
+		if [[ $line == *"=\$("*")" ]]; then
+			echo "warning: the value of ${line%%=*} is not set: building without it" >&2
+			line=${line%%=*}
+		fi
+		printf '%s\n' "$line"
+	done <<<"$1"
+}
+
 option file "$PARAM_FILE"
 option target "$PARAM_TARGET"
 option platform "$PARAM_PLATFORM"
@@ -71,6 +83,9 @@ branch default-branch "$default_branch"
 each tag "$PARAM_TAGS"
 each build-arg "$PARAM_BUILD_ARGS"
 each secret "$(given_secrets)"
+# By variable: what is an argument, every process of the machine can read.
+volatile=$(given_volatile "$(expand "$PARAM_VOLATILE_ARGS")")
+[[ -z $volatile ]] || export DOCKER_BUILD_REMOTE_CACHE_VOLATILE_ARG=$volatile
 each '' "$PARAM_EXTRA_ARGS"
 
 # For save.sh, in the steps after this one.
