@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -426,4 +427,32 @@ func TestProxyForDocker(t *testing.T) {
 	r.run(t, 0, r.image("3")).wantSteps(t, "0=cc")
 	// Of a registry that is named there is no mirror, so none is asked for.
 	r.with("--proxy", "docker=http://127.0.0.1:1").run(t, 0, r.image("4")).wantUnsaid(t, "mirror")
+}
+
+// What is saved later, by another process, are the steps that ask for proxies,
+// and the password of one is not in the file between.
+func TestSaveOfStepsWithProxies(t *testing.T) {
+	t.Parallel()
+	for _, kind := range rescueKinds[:2] {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			const dockerfile = "FROM BASE AS builder\nRUN : apt-get; echo done >/done\nRUN : apt-get; echo now in the step && sleep 600\n"
+			r := newRunner(t, kind.kind)
+			r.write(t, "Dockerfile", dockerfile)
+			state := filepath.Join(t.TempDir(), "state")
+			branch := r.on("feat/x").with("--checkpoint", "0", "--progress", "plain")
+			p := branch.with("--proxy", "apt=http://me:hunter2@127.0.0.1:1").start(t, r.image("1"), "--state", state)
+			p.await(t, " now in the step\n")
+			awaitState(t, state, completed(map[bool]string{true: "RUN : apt-get; echo done >/done", false: "[builder 2/3]"}[kind.old]))
+			p.kill(t)
+			if raw, err := os.ReadFile(state); err != nil || bytes.Contains(raw, []byte("hunter2")) {
+				t.Errorf("%v\n%s", err, raw)
+			}
+			r.verb(t, 0, "save", "--state", state).wantSaid(t, `builder is saved to .*`)
+
+			r.engine.Fresh(t)
+			r.write(t, "Dockerfile", strings.Replace(dockerfile, "sleep 600", "sleep 0", 1))
+			branch.run(t, 0, r.image("1")).wantSteps(t, "builder=cr")
+		})
+	}
 }
