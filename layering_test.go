@@ -20,12 +20,15 @@ const module = "github.com/docker-build-remote-cache/docker-build-remote-cache"
 // command down to those that know nothing of the rest. A new package takes its
 // place here.
 var mayImport = map[string][]string{
-	"cmd/docker-build-remote-cache": {"advice", "cache", "ci", "ci/dialect", "credential", "engine", "mounts", "registry", "report", "stages"},
+	"cmd/docker-build-remote-cache": {"advice", "cache", "cachehost", "ci", "ci/dialect", "credential", "engine", "mounts", "proxies", "registry", "report", "stages"},
 
 	"engine": {"stages"},
 	"cache":  {"cache/merge", "mounts", "registry", "stages"},
 
+	"proxies": {"shellcalls", "stages"},
+
 	"cache/merge": nil,
+	"cachehost":   nil,
 	"ci":          nil,
 	"ci/dialect":  nil,
 	"credential":  nil,

@@ -29,9 +29,11 @@ const ownOptions = [
   'cache-unprefixed',
   'cache-scope',
   'checkpoint',
+  'config',
   'dry-run',
   'grace',
   'keep-going',
+  'proxy',
   'report',
   'volatile-arg',
 ];

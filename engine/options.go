@@ -1,5 +1,7 @@
 package engine
 
+import "context"
+
 // Options say what is built and how, as the options of docker build and
 // docker buildx build do: parsed and validated, but not yet bound to an
 // engine. Fields are in the order of docker build --help where it has them.
@@ -37,6 +39,10 @@ type Options struct {
 	// itself puts into the Dockerfile. They are in memory and in the session
 	// alone: not in the environment, in a file or in a definition.
 	Values []SecretValue
+	// Ask, unless nil, is asked for those of the tool's secrets that Values do
+	// not hold, each time that a step which mounts one begins to run. No value
+	// is a secret that is absent.
+	Ask func(ctx context.Context, id string) (value []byte, ok bool)
 }
 
 // ClassicOptions are the options of docker build that only the classic

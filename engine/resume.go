@@ -17,7 +17,7 @@ import (
 // runs; what would have to is ErrLost. The request is that of the build.
 func (e *Engine) Resume(r Request, s Snapshot) (Build, error) {
 	// No step runs that would ask for them, and their files may be gone.
-	r.Options.Secrets, r.Options.Values, r.Options.SSH = nil, nil, nil
+	r.Options.Secrets, r.Options.Values, r.Options.Ask, r.Options.SSH = nil, nil, nil, nil
 	switch {
 	case !e.BuildKit:
 		return e.resumeClassic(r, s), nil

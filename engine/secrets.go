@@ -28,11 +28,12 @@ func secretStore(o Options) (secrets.SecretStore, error) {
 		}
 		own[value.ID] = value.Value
 	}
-	return ownSecrets{own, given}, nil
+	return ownSecrets{own, o.Ask, given}, nil
 }
 
 type ownSecrets struct {
 	own   map[string][]byte
+	ask   func(ctx context.Context, id string) ([]byte, bool)
 	given secrets.SecretStore
 }
 
@@ -43,6 +44,11 @@ func (s ownSecrets) GetSecret(ctx context.Context, id string) ([]byte, error) {
 		return value, nil
 	}
 	if strings.HasPrefix(id, stages.ReservedPrefix) {
+		if s.ask != nil {
+			if value, ok := s.ask(ctx, id); ok {
+				return value, nil
+			}
+		}
 		return nil, fmt.Errorf("secret %s: %w", id, secrets.ErrNotFound)
 	}
 	return s.given.GetSecret(ctx, id)

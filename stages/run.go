@@ -228,3 +228,30 @@ func (s *settled) Get(name string) (string, bool) {
 }
 
 func (s *settled) Keys() []string { return nil } // in no message that is shown
+
+// mountTargets gives where the mounts of a RUN stand. BuildKit's parser reads
+// a mount to its end only when it expands it: here to what is written. One that
+// makes no sense so is at a place that only the build knows.
+func mountTargets(c *instructions.RunCommand) []string {
+	if err := c.Expand(func(word string) (string, error) { return word, nil }); err != nil {
+		return []string{"$"}
+	}
+	var targets []string
+	for _, m := range instructions.GetMounts(c) {
+		if m.Target != "" {
+			targets = append(targets, m.Target)
+		}
+	}
+	return targets
+}
+
+// networkOf gives the --network of a RUN. BuildKit's parser makes the default
+// of a flag that is not given, so the flag itself is looked for.
+func networkOf(c *instructions.RunCommand) string {
+	for _, flag := range c.FlagsUsed {
+		if flag == "network" {
+			return instructions.GetNetwork(c)
+		}
+	}
+	return ""
+}

@@ -17,7 +17,7 @@ RUN --network=none b && \
   # told
   c "$D"
 SHELL ["/bin/bash", "-c"]
-RUN ["e", "f g"]
+RUN --mount=type=tmpfs,target=/t --mount=type=cache,mode=$M,target=$C ["e", "f g"]
 RUN <<-EOF
 	h
 	  i
@@ -29,7 +29,7 @@ X
 2
 Z
 SHELL ["/bin/sh", "-ec"]
-RUN j
+RUN --mount=type=bind,target=b --mount=type=cache,target=$C j
 FROM a AS k
 FROM scratch
 RUN l
@@ -51,11 +51,11 @@ ENV m=n
 	}
 	bash := []string{"/bin/bash", "-c"}
 	want := []*stages.Run{
-		{Script: `b &&   c "$D"`},
-		{Exec: []string{"e", "f g"}},
+		{Script: `b &&   c "$D"`, Network: "none"},
+		{Exec: []string{"e", "f g"}, Mounts: []string{"$"}},
 		{Script: "h\n  i\n", Shell: bash},
 		{Script: "cat <<X >y && cat <<Z\n1\nX\n2\nZ", Shell: bash},
-		{Script: "j", Shell: []string{"/bin/sh", "-ec"}},
+		{Script: "j", Mounts: []string{"b", "$C"}, Shell: []string{"/bin/sh", "-ec"}},
 		{Script: "l"},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(stages.Run{})); diff != "" {

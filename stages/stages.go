@@ -122,6 +122,10 @@ type Run struct {
 	// Mounted are the directories and files at which flags mount something,
 	// cleaned; those whose place the text does not tell are left out.
 	Mounted []string
+	// Mounts are the targets of the --mount flags as written, in their order.
+	Mounts []string
+	// Network is the value of --network, "" if it is not given.
+	Network string
 
 	env *setting
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,7 +122,7 @@ func explain(err error) (message, hint string, status int) {
 		}
 		return message, hint, exitFailed
 	}
-	return message, registryHint(err), status
+	return message, cmp.Or(registryHint(err), composeHint(err)), status
 }
 
 // registryHint is the remedy for what a registry answered.

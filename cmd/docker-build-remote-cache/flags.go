@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/pflag"
 	"github.com/tonistiigi/go-csvvalue"
@@ -158,6 +159,19 @@ func perField(set func(string) error) func(string) error {
 		}
 		for _, field := range fields {
 			if err := set(field); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// perWord takes a value as words between spaces, newlines and commas, of which
+// none has any.
+func perWord(set func(string) error) func(string) error {
+	return func(s string) error {
+		for _, word := range strings.FieldsFunc(s, func(r rune) bool { return r == ',' || unicode.IsSpace(r) }) {
+			if err := set(word); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/proxies"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
 )
 
@@ -50,6 +51,8 @@ type options struct {
 	grace           time.Duration // 0 for the CI's own
 	state           string        // file for save, "" for none
 	cacheTrust      cache.Trust   // own or fork, "" to find out
+	proxies         proxies.Settings
+	config          string // file, "" for those of the user and the machine
 	volatile        []stages.VolatileArg
 	autoCacheMounts bool
 	advice          bool
@@ -58,7 +61,7 @@ type options struct {
 }
 
 // reservedVerbs stand in the image's place (issue A).
-var reservedVerbs = []string{"explain", "proxies", "prune", saveVerb}
+var reservedVerbs = []string{"explain", proxiesVerb, "prune", saveVerb}
 
 // parser holds what takes more than one option to decide.
 type parser struct {
@@ -168,8 +171,8 @@ func (p *parser) setPositional(args []string) error {
 }
 
 func reservedVerb(name string) error {
-	if name == saveVerb {
-		return usagef(fmt.Sprintf("write %s %s --state FILE; an image called %[2]s is written with a tag: %[2]s:latest", program, saveVerb),
+	if how, ok := map[string]string{saveVerb: "--state FILE", proxiesVerb: "up"}[name]; ok {
+		return usagef(fmt.Sprintf("write %s %s %s; an image called %[2]s is written with a tag: %[2]s:latest", program, name, how),
 			"the command %s comes first", name)
 	}
 	return usagef(fmt.Sprintf("an image called %s is written with a tag: %s:latest", name, name),

@@ -14,6 +14,7 @@ import (
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci/dialect"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/proxies"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/report"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/stages"
 	"golang.org/x/term"
@@ -123,6 +124,16 @@ func (s surroundings) maskSecrets(secrets []engine.Secret) {
 		}
 		if len(value) <= maxSecret {
 			s.platform.dialect.Mask(value)
+		}
+	}
+}
+
+// maskProxies hides the passwords in the addresses of proxies from the log: a
+// package manager may print them.
+func (s surroundings) maskProxies(settings proxies.Settings) {
+	for _, tool := range proxies.Tools() {
+		if a, ok := settings.Of(tool); ok && a.Password() != "" {
+			s.mask(a.Password())
 		}
 	}
 }

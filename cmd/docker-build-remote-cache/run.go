@@ -43,6 +43,9 @@ func run(ctx context.Context, s surroundings) int {
 	if len(s.args) > 0 && s.args[0] == saveVerb {
 		return save(ctx, s)
 	}
+	if len(s.args) > 0 && s.args[0] == proxiesVerb {
+		return runProxies(ctx, s)
+	}
 	recorded, environment := s.recordEnvironment()
 	o, err := parseCommandLine(s.args, recorded.lookupEnv)
 	if err != nil {
@@ -57,6 +60,9 @@ func run(ctx context.Context, s surroundings) int {
 		fmt.Fprintln(s.stdout, program, version())
 		return 0
 	}
+	if err := s.readConfig(o); err != nil {
+		return s.fail(err)
+	}
 	p, err := prepare(ctx, s, o)
 	if err != nil {
 		return s.fail(err)
@@ -68,8 +74,10 @@ func run(ctx context.Context, s surroundings) int {
 		return 0
 	}
 	selection := recorded.engineSelection(o)
+	s.maskProxies(o.proxies)
 	forgetValues(environment, given)
-	s.args = withoutValues(s.args, given)
+	forgetProxies(environment)
+	s.args = withoutProxies(withoutValues(s.args, given), o.proxies.AsWritten)
 	return build(ctx, s, o, p, selection, newState(s, environment, p))
 }
 
@@ -91,6 +99,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	if err := p.editFile(ctx, s, e, o); err != nil {
 		return s.fail(err)
 	}
+	led := s.leadThroughProxies(ctx, o, p, e)
 	client := registry.NewClient(s.registryOptions())
 
 	p.plan.CacheInImages = !e.RegistryCache
@@ -112,12 +121,13 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	k.writeState(nil, false)
 	ask := request(s, o, p, view)
 	ask.Mounts = k.mounts.request(view)
-	b, outcome, err := buildWith(ctx, s, e, ask, k)
+	b, outcome, err := buildWith(ctx, s, e, ask, k, led)
 	if err != nil {
 		return s.fail(err)
 	}
 	defer b.Close()
 	r.built(outcome, started)
+	r.report.Warnings = append(r.report.Warnings, led.warnings...)
 
 	// From here on the work of the build is done: what follows is the exit
 	// trap. A signal shortens it but does not skip it.
@@ -148,9 +158,20 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 
 // buildWith builds, and builds once more without the cache when it was the
 // cache that failed the build: BuildKit treats a blob that is listed and gone
-// as an error, not as a miss (moby/buildkit #2332).
-func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.Request, k *keeper) (engine.Build, engine.Outcome, error) {
+// as an error, not as a miss (moby/buildkit #2332). Likewise without proxies
+// that went away while steps were led through them.
+func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.Request, k *keeper, led *proxying) (engine.Build, engine.Outcome, error) {
+	given := r.Options
+	r.Options = led.into(given)
 	b, outcome, err := buildOnce(ctx, e, r, k)
+	if err == nil && outcome.Result == engine.BuildFailed && led.diedMeanwhile(ctx, outcome) {
+		b.Close()
+		led.tell()
+		s.talk("building again without it")
+		r.Options = led.into(given)
+		b, outcome, err = buildOnce(ctx, e, r, k)
+	}
+	led.tell()
 	if err != nil || outcome.Result != engine.BuildFailed || len(r.Imports) == 0 || !outcome.CacheFault() {
 		return b, outcome, err
 	}

@@ -146,6 +146,7 @@ func (s surroundings) resume(ctx context.Context, o *options, p *prepared, st *s
 	helper := mountHelper(ctx, e, p)
 	found := cache.Look(ctx, client, p.plan)
 	mounts := newMountKeeper(o, p, client, found, helper)
+	askForProxies(o, p, e) // as the build did, or its steps are not found
 	ask := request(s, o, p, cache.View{})
 	ask.Mounts = mounts.request(cache.View{})
 	b, err := e.Resume(ask, *st.Build)

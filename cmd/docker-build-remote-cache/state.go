@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
@@ -55,6 +56,26 @@ func (s surroundings) recordEnvironment() (surroundings, map[string]*string) {
 	}
 	return s, read
 }
+
+// withoutProxies leaves the addresses of proxies, which may hold passwords, out
+// of the arguments that a state file holds: to save, no step runs. But it has to
+// be known whether the steps are as they are written.
+func withoutProxies(args []string, asWritten bool) []string {
+	var kept []string
+	if asWritten {
+		kept = []string{"--proxy=none"}
+	}
+	for i, arg := range args {
+		value := i > 0 && args[i-1] == "--proxy"
+		if !value && arg != "--proxy" && !strings.HasPrefix(arg, "--proxy=") {
+			kept = append(kept, arg)
+		}
+	}
+	return kept
+}
+
+// forgetProxies takes them out of what was read of the environment.
+func forgetProxies(read map[string]*string) { delete(read, ownPrefix+"PROXY") }
 
 // replayEnvironment makes s read what was read before, and the rest anew.
 func (s surroundings) replayEnvironment(read map[string]*string) surroundings {
