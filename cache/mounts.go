@@ -3,6 +3,7 @@ package cache
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -70,6 +71,17 @@ func (s MountSlot) keptBy(found registry.Annotations) bool {
 		other.Branch = ""
 	}
 	return s.identity() == other
+}
+
+// holds tells whether a manifest was written for s: by its annotations alone,
+// since what is damaged is to be replaced.
+func (s MountSlot) holds(raw []byte) bool {
+	var manifest ocispec.Manifest
+	if json.Unmarshal(raw, &manifest) != nil || manifest.ArtifactType != mounts.ArtifactType {
+		return false
+	}
+	annotations, err := registry.ParseAnnotations(manifest.Annotations)
+	return err == nil && s.keptBy(annotations)
 }
 
 // MountPlan is the plan for one cache mount.
@@ -216,12 +228,8 @@ func writeMount(ctx context.Context, w Writer, p Plan, slot MountSlot, state mou
 	case err != nil:
 		return err
 	default:
-		_, encoded, err := mounts.ParseState(held)
-		if annotations, err2 := registry.ParseAnnotations(encoded); err == nil && (err2 != nil || !slot.keptBy(annotations)) {
-			err = errNotTheMounts
-		}
-		if err != nil {
-			return fmt.Errorf("not moved: %w", err)
+		if !slot.holds(held) {
+			return fmt.Errorf("not moved: %w", errNotTheMounts)
 		}
 	}
 	annotations := slot.identity()

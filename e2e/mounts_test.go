@@ -153,6 +153,66 @@ func TestCacheMountsOutliveTheEngine(t *testing.T) {
 	}
 }
 
+// A hit is told from a step that will run by all that a step can depend on:
+// what it copied, what it mounts from the context and from stages, its base
+// image and its own text. Steps that will be hits touch no mount, and those
+// that run begin with it, in every case.
+func TestCacheMountsAreRestoredOnlyForStepsThatRun(t *testing.T) {
+	t.Parallel()
+	const dockerfile = `FROM BASE AS other
+COPY other.txt /dir/
+FROM BASE AS first
+RUN --mount=type=cache,id=pkg,target=/pkg --mount=type=bind,source=deps.txt,target=/deps.txt --mount=type=bind,source=dir,target=/d --mount=from=other,source=/dir,target=/other \
+  cat /deps.txt >>/pkg/log && echo "holds:" $(cat /pkg/log) "."
+FROM first
+RUN --mount=type=cache,id=pkg,target=/pkg echo $(cat /pkg/log) >/all
+`
+	r := mountRunner(t, kinds[0])
+	write := func(deps, dir, other, text string) {
+		r.write(t, "deps.txt", deps)
+		r.write(t, "dir/file", dir)
+		r.write(t, "other.txt", other)
+		r.write(t, "Dockerfile", strings.Replace(dockerfile, "cat /deps.txt", text, 1))
+	}
+	write("1", "1", "1", "cat /deps.txt")
+	r.on("master").run(t, 0, r.image("1")).wantMount(t, "1", "", 2)
+	for _, c := range []struct{ name, deps, dir, other, text, holds string }{
+		{"nothing", "1", "1", "1", "cat /deps.txt", ""},
+		{"a file that is mounted", "2", "1", "1", "cat /deps.txt", "12"},
+		{"the same as before", "1", "1", "1", "cat /deps.txt", ""},
+		{"a directory that is mounted", "1", "2", "1", "cat /deps.txt", "11"},
+		{"a stage that is mounted", "1", "1", "2", "cat /deps.txt", "11"},
+		{"the step", "1", "1", "1", "cat  /deps.txt", "11"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r.engine.Fresh(t)
+			write(c.deps, c.dir, c.other, c.text)
+			from, o := "", r.on("feat").with("--cache-trust", "fork").run(t, 0, r.image("1"), "--push=false")
+			if c.holds != "" {
+				from = "default"
+			}
+			o.wantMount(t, c.holds, from, 0)
+		})
+	}
+}
+
+// A step that fails before the one with the mount runs once, and restores
+// nothing for a step that was known to be possible only if it is reached.
+func TestCacheMountsBehindAFailure(t *testing.T) {
+	t.Parallel()
+	r := mountRunner(t, kinds[0])
+	r.write(t, "Dockerfile", strings.Replace(mountDockerfile, "COPY deps.txt /deps.txt\n", "COPY deps.txt /deps.txt\nRUN echo \"got:\" $(cat /deps.txt) \".\" && ! grep -q stop /deps.txt\n", 1))
+	r.give(t, "one")
+	r.on("master").run(t, 0, r.image("1")).wantMount(t, "one", "", 2)
+	r.engine.Fresh(t)
+	r.give(t, "stop")
+	o := r.on("master").run(t, 1, r.image("1"))
+	if n := strings.Count(o.stderr, " got: stop .\n"); n == 0 || len(regexp.MustCompile(`(?m)^#\d+ [\d.]+ got: stop`).FindAllString(o.stderr, -1)) != 1 {
+		t.Errorf("the failing step ran other than once\n%s", o.stderr)
+	}
+	o.wantMount(t, "", "", 0)
+}
+
 // The other ways to a BuildKit serve as well.
 func TestCacheMountsOnOtherEngines(t *testing.T) {
 	t.Parallel()

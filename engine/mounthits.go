@@ -21,6 +21,8 @@ type hits struct {
 	byKey   map[digest.Digest][]int
 	// cached tells of a vertex that has been evaluated that it was a hit.
 	cached func(digest.Digest) bool
+	// content are the records of sources that are known by their content.
+	content map[edge][]digest.Digest
 }
 
 func newHits(g *graph, records []cacheimporttypes.CacheRecord, cached func(digest.Digest) bool) *hits {
@@ -77,12 +79,16 @@ func (h *hits) find(e edge, found map[edge][]int) []int {
 	if source := op.GetSource(); source != nil {
 		key, ok = imageKey(source, op.GetPlatform())
 	}
-	if !ok {
-		return nil
-	}
 	var records []int
+	for _, content := range h.content[e] {
+		records = append(records, h.byKey[content]...)
+	}
+	if !ok {
+		found[e] = records
+		return records
+	}
 	for _, record := range h.byKey[key] {
-		if h.fits(record, op, found) || len(op.Inputs) > 0 && h.cached(e.vertex) && h.fitsButContent(record, op, found) {
+		if h.fits(record, op, found) || len(op.GetInputs()) > 0 && h.cached(e.vertex) && h.fitsButContent(record, op, found) {
 			records = append(records, record)
 		}
 	}
@@ -92,7 +98,7 @@ func (h *hits) find(e edge, found map[edge][]int) []int {
 
 // fits tells whether each input of an operation is one of a record's.
 func (h *hits) fits(record int, op *pb.Op, found map[edge][]int) bool {
-	for i, in := range op.Inputs {
+	for i, in := range op.GetInputs() {
 		if !h.linksAny(record, i, h.find(inputEdge(in), found)) {
 			return false
 		}
@@ -104,7 +110,7 @@ func (h *hits) fits(record int, op *pb.Op, found map[edge][]int) bool {
 // nothing is known.
 func (h *hits) fitsButContent(record int, op *pb.Op, found map[edge][]int) bool {
 	inputs := h.records[record].Inputs
-	for i, in := range op.Inputs {
+	for i, in := range op.GetInputs() {
 		byContent := i < len(inputs) && slices.ContainsFunc(inputs[i], func(link cacheimporttypes.CacheInput) bool {
 			return link.LinkIndex >= 0 && link.LinkIndex < len(h.records) && len(h.records[link.LinkIndex].Inputs) == 0
 		})
@@ -126,9 +132,10 @@ func (h *hits) links(record, input, to int) bool {
 
 // imageKey is the digest of the cache record of an image that is named by its
 // digest, as the frontend names them (mainManifestKey in
-// source/containerimage/pull.go). False for other sources.
+// source/containerimage/pull.go, CacheMap in solver/llbsolver/ops/source.go).
+// False for other sources.
 func imageKey(source *pb.SourceOp, on *pb.Platform) (digest.Digest, bool) {
-	ref, ok := strings.CutPrefix(source.Identifier, "docker-image://")
+	ref, ok := strings.CutPrefix(source.GetIdentifier(), "docker-image://")
 	_, manifest, pinned := strings.Cut(ref, "@")
 	d, err := digest.Parse(manifest)
 	if !ok || !pinned || err != nil || on == nil {
@@ -146,5 +153,6 @@ func imageKey(source *pb.SourceOp, on *pb.Platform) (digest.Digest, bool) {
 	if err != nil {
 		return "", false
 	}
-	return digest.FromString(fmt.Sprintf("%s@0", digest.FromBytes(raw))), true
+	of := digest.FromString("buildkit.source.v0:" + digest.FromBytes(raw).String())
+	return digest.FromString(fmt.Sprintf("%s@0", of)), true
 }

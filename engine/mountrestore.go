@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/buildkit/frontend/gateway/client"
@@ -76,6 +77,8 @@ func (m *mountGate) pass(ctx context.Context, g platformGraph, vertex digest.Dig
 func (m *mountGate) open(ctx context.Context, g platformGraph, vertex digest.Digest) {
 	known := newHits(g.graph, m.build.request.Mounts.Records, func(v digest.Digest) bool { return m.wasHit(g, v) })
 	var early, inputs sync.WaitGroup
+	var reached atomic.Bool // the step, as nothing that it needs has failed
+	reached.Store(true)
 	defer early.Wait()
 	for _, use := range g.mounts {
 		// One that begins with a stage has to wait for it.
@@ -87,12 +90,20 @@ func (m *mountGate) open(ctx context.Context, g platformGraph, vertex digest.Dig
 		if e := inputEdge(in); !g.graph.fetched(e.vertex) {
 			inputs.Go(func() {
 				m.below(ctx, g, e)
-				m.build.evaluateEdge(ctx, m.gw, g, e)
+				if m.build.evaluateEdge(ctx, m.gw, g, e) != nil {
+					reached.Store(false)
+				}
 			})
 		}
 	}
 	inputs.Wait()
-	if known.certain(vertex) || ctx.Err() != nil {
+	if !reached.Load() || ctx.Err() != nil {
+		return
+	}
+	if known.possible(vertex) {
+		known.content = m.build.contents(ctx, g.graph, vertex)
+	}
+	if known.certain(vertex) {
 		return
 	}
 	for _, use := range g.mounts {
