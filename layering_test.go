@@ -20,10 +20,10 @@ const module = "github.com/docker-build-remote-cache/docker-build-remote-cache"
 // command down to those that know nothing of the rest. A new package takes its
 // place here.
 var mayImport = map[string][]string{
-	"cmd/docker-build-remote-cache": {"cache", "cachehost", "ci", "ci/dialect", "credential", "engine", "proxies", "registry", "report", "stages"},
+	"cmd/docker-build-remote-cache": {"advice", "cache", "cachehost", "ci", "ci/dialect", "credential", "engine", "mounts", "proxies", "registry", "report", "stages"},
 
 	"engine": {"stages"},
-	"cache":  {"cache/merge", "registry", "stages"},
+	"cache":  {"cache/merge", "mounts", "registry", "stages"},
 
 	"proxies": {"shellcalls", "stages"},
 
@@ -32,10 +32,12 @@ var mayImport = map[string][]string{
 	"ci":          nil,
 	"ci/dialect":  nil,
 	"credential":  nil,
+	"mounts":      nil,
 	"registry":    nil,
 	"report":      nil,
 	"shellcalls":  nil,
 	"stages":      nil,
+	"advice":      {"shellcalls", "stages"},
 
 	"bench": nil, // runs the command as people do
 

@@ -15,9 +15,13 @@ const ownPrefix = 'DOCKER_BUILD_REMOTE_CACHE_';
 // Options of the program itself are handed over as its variables: a program of
 // another version ignores the ones it does not know.
 const ownOptions = [
+  'advice',
+  'auto-cache-mounts',
   'branch',
   'default-branch',
   'base-branch',
+  'cache-mounts',
+  'cache-mounts-max',
   'cache-repo',
   'cache-stages',
   'cache-trust',

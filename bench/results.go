@@ -137,18 +137,23 @@ func (r *results) writeGoals(w io.Writer, goals []goal) {
 	fmt.Fprint(w, "| goal | measured | |\n|---|---:|---|\n")
 	for _, g := range goals {
 		times, ok := r.ratio(g.peer, g.scenario, g.tool, g.toolInScenario)
-		verdict := "not met"
-		switch {
-		case !ok:
+		if !ok {
 			fmt.Fprintf(w, "| %s | | not measured |\n", g.text)
 			continue
-		case times >= g.least:
-			verdict = "met"
 		}
+		verdict := met(times >= g.least)
 		if g.least < 1 { // "at most 1.25 times": told the way it is asked
 			fmt.Fprintf(w, "| %s | %.2f times | %s |\n", g.text, 1/times, verdict)
 			continue
 		}
 		fmt.Fprintf(w, "| %s | %.2f times faster | %s |\n", g.text, times, verdict)
 	}
+}
+
+// met is the verdict on a goal.
+func met(is bool) string {
+	if is {
+		return "met"
+	}
+	return "not met"
 }

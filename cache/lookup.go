@@ -42,8 +42,12 @@ type Found struct {
 	// Tags is what each tag of the plan's repository that was asked for holds,
 	// absent for nothing.
 	Tags map[string]Tagged
+	// Mounts are what was found of cache mounts, by key.
+	Mounts map[string]FoundMount
 	// Scopes are those that the branch is known to have caches in.
 	Scopes registry.Scopes
+	// Refused says that the plan's repository may not be read.
+	Refused bool
 	// Warnings say what was not understood or not answered; each is a miss.
 	Warnings []string
 }
@@ -103,6 +107,11 @@ func (l *lookup) first() []registry.Image {
 			if l.plan.CacheInImages {
 				tag(slot.PartialTag())
 			}
+		}
+	}
+	for _, mount := range l.plan.Mounts {
+		for _, slot := range mount.Reads {
+			tag(slot.Tag())
 		}
 	}
 	for _, owner := range l.plan.Owners {
@@ -186,6 +195,7 @@ func (l *lookup) askOne(ctx context.Context, giveUp context.CancelCauseFunc, ref
 	case ref.Repository == l.plan.Repository && (errors.Is(err, registry.ErrUnauthorized) || errors.Is(err, registry.ErrUnavailable)):
 		// The answer to the others would be the same, and each would be waited
 		// for.
+		l.found.Refused = errors.Is(err, registry.ErrUnauthorized)
 		l.found.Warnings = append(l.found.Warnings, fmt.Sprintf("no cache can be read: %v", err))
 		giveUp(givenUp{err})
 	default:
@@ -235,6 +245,7 @@ func (l *lookup) collect() {
 			}
 		}
 	}
+	l.collectMounts()
 	for _, ref := range l.plan.Given {
 		if held, ok := l.held[ref]; ok {
 			l.add(Lineage{Level: LevelGiven, Slot: Slot{Level: LevelGiven}}, ref, held)

@@ -59,6 +59,8 @@ type Request struct {
 	Given      []registry.Image
 	Conditions Conditions
 	Volatile   []string // names of --volatile-arg
+	// Mounts are the cache mounts to keep.
+	Mounts MountSelection
 }
 
 // Branch is a branch's name, "" when unknown, and where it was found.
@@ -85,6 +87,8 @@ type Plan struct {
 	// alone. It is known once the engine has been asked.
 	CacheInImages bool
 	Stages        []StagePlan
+	// Mounts are the cache mounts that are kept, in the order of the file.
+	Mounts []MountPlan
 	// Owners are, for each branch that is read, who exports its caches: what
 	// no stage's tag refers to yet is found with them.
 	Owners []OwnerLevel
@@ -154,6 +158,7 @@ func NewPlan(r Request) Plan {
 		}
 		p.Stages = append(p.Stages, plan)
 	}
+	p.planMounts(r, levels, write)
 	if !r.Push {
 		p.skip("push of "+r.Image.String(), "--push=false")
 	}
@@ -263,6 +268,7 @@ func (p Plan) Fprint(w io.Writer) error {
 		p.printSlots(w, "read ", stage.Reads)
 		p.printSlots(w, "write", stage.Writes)
 	}
+	p.printMounts(w)
 	p.printOwners(w)
 	if len(p.Skips) > 0 {
 		fmt.Fprintln(w)

@@ -50,6 +50,9 @@ func request(t testing.TB, dockerfile string, edit func(*Request)) Request {
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	const withTests = "FROM base AS deps\nRUN fetch\nFROM deps AS test\nRUN check\nFROM deps AS alias\nFROM scratch\nCOPY --from=alias / /\n"
+	const withMounts = "FROM base AS deps\nRUN --mount=type=cache,id=gomod,target=/go/pkg/mod fetch\n" +
+		"FROM deps\nRUN --mount=type=cache,id=gomod,target=/mod --mount=type=cache,target=/root/.cache,uid=7 check\n" +
+		"RUN --mount=type=cache,target=/only/read,readonly look\n"
 	cases := map[string]struct {
 		dockerfile string
 		edit       func(*Request)
@@ -91,7 +94,15 @@ func TestPlan(t *testing.T) {
 		"not pushed":                           {twoStages, func(r *Request) { r.Push = false }},
 		"scope":                                {twoStages, func(r *Request) { r.Scope = "linux/arm64" }},
 		"tests, an alias and an unnamed stage": {withTests, nil},
-		"one target":                           {withTests, func(r *Request) { r.Target, r.Stages = 1, []int{0, 1} }},
+		"cache mounts":                         {withMounts, nil},
+		"cache mounts by id, in a scope": {withMounts, func(r *Request) {
+			r.Mounts.IDs, r.Scope = []string{"gomod", "nowhere"}, "linux/arm64"
+		}},
+		"no cache mounts": {withMounts, func(r *Request) { r.Mounts.None = true }},
+		"cache mounts of a fork": {withMounts, func(r *Request) {
+			r.BaseBranch, r.Origin = r.DefaultBranch, Origin{TrustFork, "the pull request comes from another repository", true, false}
+		}},
+		"one target": {withTests, func(r *Request) { r.Target, r.Stages = 1, []int{0, 1} }},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -39,6 +39,9 @@ type Completed struct {
 	// Pushed is the image of the target where it has been pushed to the cache
 	// repository already.
 	Pushed *ocispec.Descriptor
+	// Delivered is the image of the target, nil if it was not pushed or the
+	// engine does not tell its configuration.
+	Delivered *DeliveredImage
 }
 
 // CompletedStage is what a build completed of one stage.
@@ -116,12 +119,17 @@ func NewSaver(w ReadWriter, b Exporter, p Plan, f Found, version string) *Saver 
 
 // Save writes what the build completed: the cache of every completed step,
 // the images of whole stages, and last the tags that refer to both. A stage
-// that was merely imported is written only where it is not kept yet. Errors are
+// that was merely imported is written only where it is not kept yet, or where
+// the image is another for all that. Errors are
 // told, one by one; none of them is an error of the build.
 func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 	due := map[int][]Slot{}
 	for _, stage := range c.Stages {
-		if slots := s.due(c, stage); len(slots) > 0 {
+		slots := s.due(c, stage)
+		if len(slots) == 0 && c.Success && s.writes(c) && s.outdated(ctx, c, stage) {
+			slots = s.plan.stage(stage.Index).Writes
+		}
+		if len(slots) > 0 {
 			due[stage.Index] = slots
 		}
 	}

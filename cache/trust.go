@@ -136,6 +136,10 @@ func (p Plan) MakeReadOnly(reason string) Plan {
 	for i := range p.Stages {
 		p.Stages[i].Writes = nil
 	}
+	p.Mounts = slices.Clone(p.Mounts)
+	for i := range p.Mounts {
+		p.Mounts[i].Writes = nil
+	}
 	p.Skips = append(slices.Clone(p.Skips), Skip{"saving caches", reason})
 	return p
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
+	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -38,11 +40,22 @@ type View struct {
 	Warnings []string
 
 	sources []*source
+	config  []byte           // its records
 	origins map[string][]int // see From
 }
 
 // Empty tells whether there is nothing to import.
 func (v View) Empty() bool { return v.Ref == "" && v.Served == nil && len(v.StageImages) == 0 }
+
+// Records are those of the merged cache: what BuildKit will find hits by. Nil
+// where the cache is in images.
+func (v View) Records() []cacheimporttypes.CacheRecord {
+	var config cacheimporttypes.CacheConfig
+	if v.config == nil || json.Unmarshal(v.config, &config) != nil {
+		return nil
+	}
+	return config.Records
+}
 
 // Of lists the lineages of a stage, the most specific first; without a stage,
 // those of whole builds that no stage's tag refers to.
@@ -172,6 +185,7 @@ func (c *composer) tellLost(sources []*source, lost []digest.Digest) {
 // take makes the view of what was merged.
 func (c *composer) take(ctx context.Context, merged *merge.Merged, sources []*source, blobs *blobs) {
 	c.view.Conflicts, c.view.sources, c.view.origins = merged.Stats.Conflicts, sources, origins(merged)
+	c.view.config = merged.Config
 	if merged.Same >= 0 {
 		same := sources[merged.Same]
 		c.view.Ref = same.repository.Digested(same.digest)

@@ -75,6 +75,7 @@ type runner struct {
 	repo    string   // of the image, this test's alone
 	vars    []string // environment of the command: nothing of this process's
 	options []string // given to every run
+	binary  string   // the command
 }
 
 // kinds are the engines that the main job must work on.
@@ -132,7 +133,7 @@ func newRunner(t *testing.T, k kind) *runner {
 
 func runOn(t *testing.T, env *testbed.Env, engine *testbed.Engine, k kind) *runner {
 	t.Helper()
-	r := &runner{env: env, engine: engine, dir: t.TempDir(), repo: env.Repo(t)}
+	r := &runner{env: env, engine: engine, dir: t.TempDir(), repo: env.Repo(t), binary: binary}
 	for _, variable := range env.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
 		switch name {
@@ -192,7 +193,7 @@ func (r *runner) start(t *testing.T, args ...string) *process {
 	t.Cleanup(cancel)
 	p := &process{report: filepath.Join(t.TempDir(), "report.json"), stderr: newTalk(), cancel: cancel}
 	args = append(append([]string{}, args...), r.options...)
-	p.cmd = exec.CommandContext(ctx, binary, append(args, "--report", p.report)...)
+	p.cmd = exec.CommandContext(ctx, r.binary, append(args, "--report", p.report)...)
 	p.cmd.Dir, p.cmd.Env = r.dir, r.vars
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, p.stderr
 	p.cmd.WaitDelay = 10 * time.Second

@@ -8,6 +8,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/internal/testbed"
 )
 
 // inRepo is the runner with a repository of its own.
@@ -103,4 +105,31 @@ func checkManifest(t *testing.T, repository name.Repository, ref name.Reference)
 	if len(config) == 0 {
 		t.Errorf("%s has no config", ref)
 	}
+}
+
+// What only says how an image is run makes no step run again, and yet the
+// branch's image is another.
+func TestConfigurationAloneIsSaved(t *testing.T) {
+	r := onBuildKit(t)
+	docker := testbed.Up(t, testbed.Docker).Engine(t, testbed.Docker)
+	r = r.on("master")
+	write := func(word string) {
+		r.write(t, "Dockerfile", "FROM BASE\nRUN echo >/file\nCMD [\"echo\", \""+word+"\"]\n")
+	}
+	write("one")
+	r.run(t, 0, r.image("1"))
+	r.engine.Fresh(t)
+	r.run(t, 0, r.image("1")).wantSaved(t, "")
+
+	write("two")
+	changed := r.run(t, 0, r.image("1"))
+	changed.wantSteps(t, "0=c")
+	changed.wantSaved(t, "master latest")
+	for _, tag := range []string{"1", "master", "latest"} {
+		if got := dockerRun(t, docker, r, r.image(tag)); got != "two\n" {
+			t.Errorf("docker run %s prints %q", tag, got)
+		}
+	}
+	r.engine.Fresh(t)
+	r.run(t, 0, r.image("1")).wantSaved(t, "")
 }

@@ -124,6 +124,9 @@ func TestSaveAfterKill(t *testing.T) {
 				awaitState(t, state, completed("[builder 6/6]", "[stage-2 3/6]"))
 			}
 			p.kill(t)
+			if !kind.old { // the others get the context as a file
+				wantNothingLeft(t, r)
+			}
 			wantAbsent(t, r.image("feat-x-builder"))
 
 			first := r.verb(t, 0, "save", "--state", state)
@@ -193,7 +196,7 @@ func (r *runner) verb(t *testing.T, status int, args ...string) outcome {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), runTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, r.binary, args...)
 	cmd.Dir, cmd.Env = r.dir, r.vars
 	said, err := cmd.CombinedOutput()
 	o := outcome{args: strings.Join(args, " "), status: cmd.ProcessState.ExitCode(), stderr: string(said)}
@@ -211,6 +214,18 @@ func (p *process) kill(t *testing.T) {
 	p.cmd.Wait()
 	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && !status.Signaled() {
 		t.Logf("it had ended by itself with %d", status.ExitStatus())
+	}
+}
+
+// wantNothingLeft checks that a killed run left no file behind.
+func wantNothingLeft(t *testing.T, r *runner) {
+	t.Helper()
+	for _, variable := range r.vars {
+		if dir, ok := strings.CutPrefix(variable, "TMPDIR="); ok {
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("the killed run left %v in TMPDIR, %v", left, err)
+			}
+		}
 	}
 }
 
@@ -244,8 +259,13 @@ func wantNoProcess(t *testing.T, r *runner) {
 // stateFile is what the tests read of a state file.
 type stateFile struct {
 	Held  []int
-	Build struct{ Names []string }
+	Build struct {
+		Names    []string
+		Vertices []stateVertex
+	}
 }
+
+type stateVertex struct{ Running bool }
 
 func readState(t *testing.T, path string) stateFile {
 	t.Helper()

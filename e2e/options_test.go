@@ -126,3 +126,17 @@ func TestSSHAgent(t *testing.T) {
 		t.Errorf("/out holds %q", out)
 	}
 }
+
+// A cache in a directory is read and written as docker buildx build does.
+func TestCacheInADirectory(t *testing.T) {
+	r := onBuildKit(t)
+	writeProject(t, r)
+	dir := filepath.Join(t.TempDir(), "cache")
+	r = r.on("master").with("--push=false", "--cache-save=never")
+	r.run(t, 0, r.image("1"), "--cache-to", "type=local,mode=max,dest="+dir)
+	r.engine.Fresh(t)
+	r.run(t, 0, r.image("1"), "--cache-from", "type=local,src="+dir).wantSteps(t, "tools=c builder=ccccc test=r 3=c")
+
+	missing := r.run(t, 0, r.image("1"), "--cache-from", "type=local,src="+dir+"-not")
+	missing.wantSaid(t, `^remote-cache: warning: nothing is read from --cache-from type=local: .*no such file`)
+}

@@ -354,16 +354,16 @@ func (m *meter) tunnel(w http.ResponseWriter, r *http.Request) {
 		io.Copy(server, buffered)
 		server.Close()
 	}()
-	counted := &countingWriter{client, &m.bytes}
+	counted := &countedPipe{client, &m.bytes}
 	io.Copy(counted, server)
 }
 
-type countingWriter struct {
+type countedPipe struct {
 	to    io.Writer
 	bytes *atomic.Int64
 }
 
-func (c *countingWriter) Write(p []byte) (int, error) {
+func (c *countedPipe) Write(p []byte) (int, error) {
 	n, err := c.to.Write(p)
 	c.bytes.Add(int64(n))
 	return n, err

@@ -16,7 +16,7 @@ func TestCacheRegistryInTrouble(t *testing.T) {
 	cases := map[string]struct {
 		trouble answer // nil: the registry is down
 		said    []string
-		denied  bool // nothing is even tried to be saved
+		denied  string // why nothing is even tried to be saved
 	}{
 		"down": {
 			said: []string{`trying again in`, `^remote-cache: warning: no cache can be read: .*connection refused`},
@@ -24,12 +24,12 @@ func TestCacheRegistryInTrouble(t *testing.T) {
 		"401": {
 			trouble: refuse(http.StatusUnauthorized),
 			said:    []string{`^remote-cache: warning: no cache can be read: .*access denied`},
-			denied:  true,
+			denied:  "may neither be read nor written",
 		},
 		"403": {
 			trouble: refuse(http.StatusForbidden),
 			said:    []string{`^remote-cache: warning: no cache can be read: .*access denied`},
-			denied:  true,
+			denied:  "may neither be read nor written",
 		},
 		"429": {
 			trouble: refuse(http.StatusTooManyRequests),
@@ -39,7 +39,7 @@ func TestCacheRegistryInTrouble(t *testing.T) {
 			trouble: refuse(http.StatusInternalServerError),
 			said:    []string{`500 Internal Server Error, trying again in`, `^remote-cache: warning: no cache can be read: .*500`},
 		},
-		"read-only": {trouble: refuseWrites(http.StatusForbidden), said: []string{`: no cache yet$`}, denied: true},
+		"read-only": {trouble: refuseWrites(http.StatusForbidden), said: []string{`: no cache yet$`}, denied: "may be read but not written"},
 	}
 	runs := map[string]*process{}
 	for name, c := range cases {
@@ -59,8 +59,8 @@ func TestCacheRegistryInTrouble(t *testing.T) {
 			if result := built.report.Result; result.Status != "ok" || result.Digest != digestOf(t, image) {
 				t.Errorf("the report says %+v, and %s is %s", result, image, digestOf(t, image))
 			}
-			if c.denied {
-				built.wantSaid(t, `not written: no cache is saved; run docker login `)
+			if c.denied != "" {
+				built.wantSaid(t, c.denied+`: no cache is saved; run docker login `)
 				built.wantSaved(t, "")
 				return
 			}
@@ -71,6 +71,18 @@ func TestCacheRegistryInTrouble(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Why a build failed is said once it is all over: after BuildKit's own summary,
+// with which the progress ends.
+func TestTheErrorIsSaidLast(t *testing.T) {
+	r := onBuildKit(t).on("master")
+	r.write(t, "Dockerfile", "FROM BASE\nRUN echo done\nRUN echo broken; exit 3\n")
+	out := r.run(t, 1, r.image("1")).stderr
+	summary, said := strings.LastIndex(out, "------\n > ["), strings.LastIndex(out, "\nerror: build: ")
+	if summary < 0 || said < summary {
+		t.Errorf("the summary stands at %d, the error at %d:\n%s", summary, said, out)
 	}
 }
 

@@ -259,30 +259,38 @@ func decompressed(file string) ([]byte, error) {
 // the option that ends it; values are not told.
 func TestWarnsBeforeItCosts(t *testing.T) {
 	r := onBuildKit(t).on("master").with("--progress", "plain")
-	r.write(t, "Dockerfile", "FROM BASE\nARG INDEX\nARG DIR=x\nRUN echo one >/one\nRUN echo two >/two\nWORKDIR /$DIR\n")
+	r.write(t, "Dockerfile", "FROM BASE\nCOPY src.txt /\nARG INDEX\nARG DIR=x\nRUN echo one >/one\nRUN echo two >/two\nWORKDIR /$DIR\n")
+	r.write(t, "src.txt", "source\n")
 	const credential = "credential-of-mine"
 	index := func(n int) string { return fmt.Sprintf("INDEX=https://build:%s-%d@example.com/", credential, n) }
 
 	cold := r.run(t, 0, r.image("1"), "--build-arg", index(1), "--build-arg", "DIR=https://"+credential+"@example.com")
-	cold.wantSteps(t, "0=rrr")
+	cold.wantSteps(t, "0=rrrr")
 	cold.wantSaid(t, `warning: --build-arg INDEX looks like a credential \(a URL with a password\): .*; give it with --volatile-arg INDEX$`,
 		`warning: --build-arg DIR looks like a credential .* with --secret$`)
 	cold.wantUnsaid(t, "since the last build", "^remote-cache:.*"+credential)
 
 	r.engine.Fresh(t)
 	busted := r.run(t, 0, r.image("1"), "--build-arg", index(2), "--build-arg", "DIR=y")
-	busted.wantSteps(t, "0=rrr")
+	busted.wantSteps(t, "0=crrr")
 	busted.wantSaid(t, `the build argument INDEX has changed since the last build: 3 steps ran again; .* --volatile-arg INDEX$`)
 	busted.wantUnsaid(t, credential)
 
 	r.engine.Fresh(t)
 	same := r.run(t, 0, r.image("1"), "--build-arg", index(2), "--build-arg", "DIR=y")
-	same.wantSteps(t, "0=ccc")
+	same.wantSteps(t, "0=cccc")
 	same.wantUnsaid(t, "since the last build")
 
+	// Where the sources have changed too, the argument is not to blame.
 	r.engine.Fresh(t)
-	other := r.run(t, 0, r.image("1"), "--build-arg", index(2), "--build-arg", "DIR=y", "--network", "none", "--add-host", "db:10.0.0.1")
-	other.wantSteps(t, "0=rrr")
+	r.write(t, "src.txt", "source, changed\n")
+	both := r.run(t, 0, r.image("1"), "--build-arg", index(3), "--build-arg", "DIR=y")
+	both.wantSteps(t, "0=rrrr")
+	both.wantUnsaid(t, "since the last build")
+
+	r.engine.Fresh(t)
+	other := r.run(t, 0, r.image("1"), "--build-arg", index(3), "--build-arg", "DIR=y", "--network", "none", "--add-host", "db:10.0.0.1")
+	other.wantSteps(t, "0=crrr")
 	other.wantSaid(t, `warning: the cache of 0 was made with --network default, and this build has none: its RUN steps will not be found there$`,
 		`warning: the cache of 0 was made with --add-host for no name, and this build has for db:`)
 

@@ -40,6 +40,7 @@ type Request struct {
 	Staging string
 	// KeepGoing lets other stages finish after one has failed.
 	KeepGoing bool
+	Mounts    MountRequest
 
 	Progress Progress
 }

@@ -6,10 +6,10 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/cli/cli/config/configfile"
 	bkclient "github.com/moby/buildkit/client"
@@ -17,6 +17,7 @@ import (
 	"github.com/moby/buildkit/session/auth/authprovider"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/moby/buildkit/session/sshforward/sshprovider"
+	"github.com/moby/buildkit/util/staticfs"
 	"github.com/opencontainers/go-digest"
 	"github.com/tonistiigi/fsutil"
 	fstypes "github.com/tonistiigi/fsutil/types"
@@ -132,11 +133,7 @@ type sender struct {
 	options Options
 	docker  *configfile.ConfigFile
 	attrs   map[string]string
-	// dir holds a directory for each solve with the Dockerfile it reads: that
-	// text may be rewritten, come from standard input, or lie outside the
-	// context.
-	dir    string
-	ignore []byte // the Dockerfile's own ignore file
+	ignore  []byte // the Dockerfile's own ignore file
 }
 
 func newSender(o Options, targetStage string, embedded bool, docker *configfile.ConfigFile) (*sender, error) {
@@ -147,36 +144,37 @@ func newSender(o Options, targetStage string, embedded bool, docker *configfile.
 	if targetStage != "" {
 		attrs["build-arg:TARGETSTAGE"] = targetStage
 	}
-	dir, err := os.MkdirTemp("", "docker-build-remote-cache-")
-	if err != nil {
-		return nil, fmt.Errorf("keep the Dockerfile: %w", err)
-	}
-	s := &sender{options: o, docker: docker, dir: dir, attrs: attrs}
+	s := &sender{options: o, docker: docker, attrs: attrs}
 	// A Dockerfile-specific ignore file wins over the context's:
 	// docs.docker.com/build/concepts/context/#filename-and-location
 	s.ignore, err = os.ReadFile(o.Dockerfile + ".dockerignore")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.close()
 		return nil, fmt.Errorf("read the ignore file: %w", err)
 	}
 	return s, nil
 }
 
-func (s *sender) close() { os.RemoveAll(s.dir) }
-
 // solveOpt is a fresh session with everything a build of dockerfile may ask
 // for.
 func (s *sender) solveOpt(dockerfile []byte) (bkclient.SolveOpt, error) {
+	opt, err := s.localsOpt(dockerfile)
+	if err != nil {
+		return opt, err
+	}
+	opt.Session, err = s.attachables()
+	return opt, err
+}
+
+// localsOpt is a session with the local directories alone.
+func (s *sender) localsOpt(dockerfile []byte) (bkclient.SolveOpt, error) {
 	opt := bkclient.SolveOpt{
 		FrontendAttrs:       maps.Clone(s.attrs),
 		LocalMounts:         map[string]fsutil.FS{},
 		AllowedEntitlements: entitlements(s.options),
 		SharedKey:           digest.FromString(s.options.Context).Encoded(),
 	}
+	opt.LocalMounts[dockerfileMount] = s.dockerfileFiles(dockerfile)
 	var err error
-	if opt.LocalMounts[dockerfileMount], err = s.dockerfileFiles(dockerfile); err != nil {
-		return opt, err
-	}
 	if opt.LocalMounts[contextMount], err = contextFiles(s.options.Context); err != nil {
 		return opt, err
 	}
@@ -192,25 +190,24 @@ func (s *sender) solveOpt(dockerfile []byte) (bkclient.SolveOpt, error) {
 			return opt, err
 		}
 	}
-	opt.Session, err = s.attachables()
-	return opt, err
+	return opt, nil
 }
 
-// dockerfileFiles is a directory with the Dockerfile and its ignore file.
-func (s *sender) dockerfileFiles(dockerfile []byte) (fsutil.FS, error) {
-	dir, err := os.MkdirTemp(s.dir, "")
-	if err != nil {
-		return nil, fmt.Errorf("keep the Dockerfile: %w", err)
+// dockerfileFiles is a directory with the Dockerfile and its ignore file, in
+// memory: that text may be rewritten or come from standard input, and nothing
+// of it is left behind when the process is killed.
+func (s *sender) dockerfileFiles(dockerfile []byte) fsutil.FS {
+	files := staticfs.NewFS()
+	add := func(name string, content []byte) {
+		// A daemon that has a file of this size and time would not ask for its
+		// content.
+		files.Add(name, &fstypes.Stat{Mode: 0o600, ModTime: time.Now().UnixNano()}, content)
 	}
-	if err := os.WriteFile(filepath.Join(dir, dockerfileName), dockerfile, 0o600); err != nil {
-		return nil, fmt.Errorf("keep the Dockerfile: %w", err)
-	}
+	add(dockerfileName, dockerfile)
 	if s.ignore != nil {
-		if err := os.WriteFile(filepath.Join(dir, dockerfileName+".dockerignore"), s.ignore, 0o600); err != nil {
-			return nil, fmt.Errorf("keep the ignore file: %w", err)
-		}
+		add(dockerfileName+".dockerignore", s.ignore)
 	}
-	return fsutil.NewFS(dir)
+	return files
 }
 
 func (s *sender) attachables() ([]session.Attachable, error) {
@@ -239,8 +236,12 @@ func (s *sender) attachables() ([]session.Attachable, error) {
 // contextFiles is a directory as it is sent: without group and world write
 // bits, which depend on the umask of whoever checked it out, are not kept by
 // git, and would make every COPY miss (a file's mode is part of its cache
-// key), and owned by root as docker build sends it.
+// key), and owned by root as docker build sends it. No directory is an empty
+// one.
 func contextFiles(dir string) (fsutil.FS, error) {
+	if dir == "" {
+		return staticfs.NewFS(), nil
+	}
 	files, err := fsutil.NewFS(dir)
 	if err != nil {
 		return nil, fmt.Errorf("read build context: %w", err)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -159,8 +160,11 @@ func TestSenderServesTheDockerfileOfEachSolve(t *testing.T) {
 	if len(names) != 2 {
 		t.Errorf("beside the Dockerfile and its ignore file: %q", names)
 	}
-	s.close()
-	if _, err := os.Stat(s.dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s is left behind", s.dir)
+	file, err := opt.LocalMounts[dockerfileMount].Open(dockerfileName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(file); err != nil || string(text) != "FROM scratch" {
+		t.Errorf("%q, %v", text, err)
 	}
 }

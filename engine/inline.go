@@ -34,6 +34,8 @@ type inlineBuild struct {
 	built  map[int]string // image ids, by stage
 	loose  []string       // image ids of exports; Close removes those without a name
 	keep   string         // image id that was delivered
+	// unrestored are the cache mounts that can still be restored, by key.
+	unrestored map[string]bool
 
 	states map[int]*stageState // of the stages that were tried; run's own
 
@@ -78,13 +80,12 @@ func (e *Engine) newInline(r Request) (*inlineBuild, error) {
 	}
 	shown, err := newDisplay(r.Progress, r.File)
 	if err != nil {
-		sender.close()
 		return nil, err
 	}
 	return &inlineBuild{
 		engine: e, request: r, sender: sender, display: shown, relay: newRelay(shown),
 		images: &imageStore{docker: e.docker, config: e.selection.Config},
-		built:  map[int]string{}, states: map[int]*stageState{},
+		built:  map[int]string{}, states: map[int]*stageState{}, unrestored: r.Mounts.restorable(),
 		ended: make(chan struct{}),
 	}, nil
 }
@@ -168,8 +169,8 @@ func (b *inlineBuild) fetch(ctx context.Context, stage int) error {
 	return nil
 }
 
-// build runs a solve of the build.
-func (b *inlineBuild) build(ctx context.Context, state *stageState, s *stageSolve) error {
+// buildOnce runs a solve of the build.
+func (b *inlineBuild) buildOnce(ctx context.Context, state *stageState, s *stageSolve) error {
 	s.tracker = newTracker()
 	b.mu.Lock()
 	b.solves = append(b.solves, s)
@@ -289,7 +290,6 @@ func (b *inlineBuild) Close() error {
 		b.stop()
 		<-b.ended
 		b.display.close()
-		b.sender.close()
 		errs := []error{b.images.clean("")}
 		b.mu.Lock()
 		defer b.mu.Unlock()

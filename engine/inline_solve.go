@@ -24,11 +24,15 @@ type stageSolve struct {
 	hitsOnly bool
 	// verdictOnly ends it as soon as every step is known to be cached.
 	verdictOnly bool
+	// unrestored are the cache mounts, by key, before whose steps it is given
+	// up; guarded by the build's mu.
+	unrestored map[string]bool
 
 	tracker *tracker
-	graph   *graph // nil until planned; guarded by the build's mu
-	ended   bool   // likewise
-	verdict error  // why it was given up, nil if it was not; likewise
+	graph   *graph     // nil until planned; guarded by the build's mu
+	mounts  []mountUse // likewise
+	ended   bool       // likewise
+	verdict error      // why it was given up, nil if it was not; likewise
 }
 
 // Reasons to give a solve up.
@@ -43,7 +47,7 @@ func (s *stageSolve) gaveUp() bool { return s.verdict != nil }
 // judge tells whether to give the solve up, and why. A hit does not count as
 // running, though its layers may be being fetched.
 func (s *stageSolve) judge(file *stages.File) error {
-	if s.graph == nil || !s.yields && !s.hitsOnly && !s.verdictOnly {
+	if s.graph == nil || !s.yields && !s.hitsOnly && !s.verdictOnly && len(s.unrestored) == 0 {
 		return nil
 	}
 	allCached, own := true, file.Stages[s.stage].Lines
@@ -66,6 +70,9 @@ func (s *stageSolve) judge(file *stages.File) error {
 			return errNotCached
 		case s.yields && !mine:
 			return errYielded
+		}
+		if keys := s.needed(vertex); len(keys) > 0 {
+			return &mountsNeeded{keys}
 		}
 	}
 	if s.verdictOnly && allCached && len(s.graph.order) > 0 {
@@ -214,7 +221,7 @@ func (b *inlineBuild) plan(ctx context.Context, s *stageSolve, gw client.Client,
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s.graph = g
+	s.graph, s.mounts = g, mountUses(g, b.request.File)
 	return result, nil
 }
 

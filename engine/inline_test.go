@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,47 @@ func TestStageSolveIsGivenUp(t *testing.T) {
 			s.graph = plannedFor()
 			if got := s.judge(file); got != test.want {
 				t.Errorf("%v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+// A solve is given up for the mounts that are not restored yet of the step that
+// runs and of those that will run because of it.
+func TestStageSolveIsGivenUpForMounts(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		unrestored []string
+		vertices   []*bkclient.Vertex
+		want       []string
+	}{
+		"the step itself":            {[]string{"own", "other"}, []*bkclient.Vertex{running("five")}, []string{"own"}},
+		"a step before it":           {[]string{"own", "other"}, []*bkclient.Vertex{running("four")}, []string{"own"}},
+		"a hit before it":            {[]string{"own", "other"}, []*bkclient.Vertex{hit("four")}, nil},
+		"a step beside it":           {[]string{"own"}, []*bkclient.Vertex{running("two")}, nil},
+		"restored already":           {nil, []*bkclient.Vertex{running("five")}, nil},
+		"another stage's step":       {[]string{"own", "other"}, []*bkclient.Vertex{running("two")}, []string{"other"}},
+		"the base image is fetched":  {[]string{"own", "other"}, []*bkclient.Vertex{running("base")}, nil},
+		"a hit whose layers are got": {[]string{"own"}, []*bkclient.Vertex{hit("five"), running("five")}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := stageSolve{stage: 1, tracker: newTracker(), unrestored: map[string]bool{}, graph: plannedFor()}
+			s.graph.ops["five"].Inputs = []*pb.Input{{Digest: "four"}}
+			s.mounts = []mountUse{{key: "own", vertex: "five"}, {key: "other", vertex: "two"}}
+			for _, key := range test.unrestored {
+				s.unrestored[key] = true
+			}
+			for _, v := range test.vertices {
+				s.tracker.observe(&bkclient.SolveStatus{Vertexes: []*bkclient.Vertex{v}})
+			}
+			var got []string
+			needed := (*mountsNeeded)(nil)
+			if errors.As(s.judge(parsed(t, twoStages)), &needed) {
+				got = needed.keys
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
 			}
 		})
 	}

@@ -120,10 +120,11 @@ func evaluateAll(definitions []*pb.Definition) client.BuildFunc {
 // below them.
 func (b *solveBuild) exportRecords(ctx context.Context, hits []*pb.Definition) (cacheimporttypes.CacheConfig, error) {
 	var config cacheimporttypes.CacheConfig
-	dir, err := os.MkdirTemp(b.sender.dir, "records-")
+	dir, err := os.MkdirTemp("", "docker-build-remote-cache-records-")
 	if err != nil {
 		return config, err
 	}
+	defer os.RemoveAll(dir)
 	store, err := local.NewStore(filepath.Join(dir, "store"))
 	if err != nil {
 		return config, err

@@ -39,6 +39,7 @@ func (e *Engine) resumeSolve(r Request, s Snapshot) (*solveBuild, error) {
 	}
 	for i := range graphs {
 		graphs[i].steps = b.stepVertices(graphs[i].graph)
+		graphs[i].mounts = mountUses(graphs[i].graph, r.File)
 	}
 	b.graphs, b.resumed = graphs, true
 	b.tracker.restore(vertices, s.Names)

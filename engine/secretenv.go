@@ -39,8 +39,6 @@ func (e *Engine) SecretEnv(ctx context.Context, o Options, file *stages.File) (b
 	if err != nil {
 		return false, err
 	}
-	defer sender.close()
-	sender.options.Context = sender.dir
 	source := "FROM scratch\nRUN --mount=type=secret,id=" + stages.ReservedPrefix + "probe,env=PROBE x\n"
 	if file.Syntax != "" {
 		source = "# syntax=" + file.Syntax + "\n" + source

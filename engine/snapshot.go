@@ -46,6 +46,7 @@ type VertexSnapshot struct {
 	Cached    bool          `json:"cached,omitempty"`
 	Inferred  bool          `json:"inferred,omitempty"`
 	Completed bool          `json:"completed,omitempty"`
+	Running   bool          `json:"running,omitempty"`
 	Error     string        `json:"error,omitempty"`
 	Started   time.Time     `json:"started,omitzero"` // of its last run
 	Worked    time.Duration `json:"worked,omitempty"`

@@ -57,6 +57,7 @@ type platformGraph struct {
 	graph    *graph
 	ends     map[int]edge // by stage; a stage that is scratch has none
 	steps    []stepVertex
+	mounts   []mountUse
 }
 
 // startSolve begins a build. Ending ctx cancels the steps that run; the build
@@ -79,7 +80,6 @@ func (e *Engine) newSolve(r Request) (*solveBuild, error) {
 	}
 	shown, err := newDisplay(r.Progress, r.File)
 	if err != nil {
-		sender.close()
 		return nil, err
 	}
 	return &solveBuild{
@@ -195,7 +195,7 @@ func (b *solveBuild) plan(ctx context.Context, gw client.Client, target string) 
 		} else if g.root.vertex != "" {
 			ends[b.request.Target] = g.root
 		}
-		graphs = append(graphs, platformGraph{id: ref.id, platform: ref.platform, graph: g, ends: ends, steps: b.stepVertices(g)})
+		graphs = append(graphs, platformGraph{id: ref.id, platform: ref.platform, graph: g, ends: ends, steps: b.stepVertices(g), mounts: mountUses(g, b.request.File)})
 	}
 	return graphs, nil
 }
@@ -220,8 +220,10 @@ func (b *solveBuild) evaluateLeaves(ctx context.Context, gw client.Client) error
 		first error
 		work  sync.WaitGroup
 	)
+	gate := newMountGate(b, gw)
 	solve := func(g platformGraph, end edge) {
-		_, err := gw.Solve(ctx, client.SolveRequest{Definition: g.graph.sub(end), Evaluate: true, CacheImports: b.imports()})
+		gate.below(ctx, g, end)
+		err := b.evaluateEdge(ctx, gw, g, end)
 		if err == nil {
 			return
 		}
@@ -253,6 +255,11 @@ func (b *solveBuild) evaluateLeaves(ctx context.Context, gw client.Client) error
 	}
 	work.Wait()
 	return first
+}
+
+func (b *solveBuild) evaluateEdge(ctx context.Context, gw client.Client, g platformGraph, e edge) error {
+	_, err := gw.Solve(ctx, client.SolveRequest{Definition: g.graph.sub(e), Evaluate: true, CacheImports: b.imports()})
+	return err
 }
 
 // adopt evaluates a stage as a ref of its own once one of its steps really
@@ -332,7 +339,6 @@ func (b *solveBuild) Close() error {
 		}
 		b.stop()
 		b.display.close()
-		b.sender.close()
 	})
 	return nil
 }

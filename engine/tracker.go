@@ -172,7 +172,7 @@ func (t *tracker) snapshot() ([]VertexSnapshot, []string) {
 	for _, vertex := range slices.Sorted(maps.Keys(t.vertices)) {
 		state := t.vertices[vertex]
 		vertices = append(vertices, VertexSnapshot{
-			Digest: vertex, Cached: state.cached, Inferred: state.inferred, Completed: state.completed, Error: state.err, Started: state.counted, Worked: state.worked,
+			Digest: vertex, Cached: state.cached, Inferred: state.inferred, Completed: state.completed, Running: state.running, Error: state.err, Started: state.counted, Worked: state.worked,
 		})
 	}
 	return vertices, slices.Sorted(maps.Keys(t.completedNames))
@@ -180,7 +180,7 @@ func (t *tracker) snapshot() ([]VertexSnapshot, []string) {
 
 func (t *tracker) restore(vertices []VertexSnapshot, names []string) {
 	for _, v := range vertices {
-		t.vertices[v.Digest] = &vertexState{cached: v.Cached, inferred: v.Inferred, completed: v.Completed, err: v.Error, counted: v.Started, worked: v.Worked}
+		t.vertices[v.Digest] = &vertexState{cached: v.Cached, inferred: v.Inferred, completed: v.Completed, running: v.Running, err: v.Error, counted: v.Started, worked: v.Worked}
 	}
 	for _, name := range names {
 		t.completedNames[name] = true

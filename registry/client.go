@@ -245,7 +245,11 @@ func (q question) text() string {
 
 // ask runs one operation within its time and makes an *Error of its failure.
 func (c *Client) ask(ctx context.Context, q question, operation func(context.Context, *session, name.Reference) error) error {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	return c.askWithin(ctx, c.timeout, q, operation)
+}
+
+func (c *Client) askWithin(ctx context.Context, timeout time.Duration, q question, operation func(context.Context, *session, name.Reference) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	ref, err := c.reference(q)
 	if err != nil {

@@ -15,7 +15,8 @@
 // both a runnable image and a cache; Classify tells an Entry from the other
 // things that may stand there.
 //
-// Layers never pass through here: the engines move those themselves.
+// Layers of images never pass through here: the engines move those themselves.
+// Blobs is for what else is large.
 //
 // No API stability is promised: the product is the command.
 package registry

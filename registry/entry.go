@@ -39,6 +39,7 @@ type Annotations struct {
 	Branch      string    // which built it; may be empty for LevelUnprefixed
 	Stage       string    // name or index
 	Final       bool      // the stage is the one the image is made of
+	Mount       string    // which cache mount, empty for an Entry
 	Scope       string    // platform or matrix job, empty for none
 	Trust       string    // of the build that wrote it; how is the caller's matter
 	Times       string    // of the steps; how is the caller's matter
@@ -69,6 +70,7 @@ const (
 	annotationBranch     = annotationPrefix + "branch"
 	annotationStage      = annotationPrefix + "stage"
 	annotationFinal      = annotationPrefix + "final"
+	annotationMount      = annotationPrefix + "mount"
 	annotationScope      = annotationPrefix + "scope"
 	annotationTrust      = annotationPrefix + "trust"
 	annotationTimes      = annotationPrefix + "times"
@@ -142,11 +144,9 @@ func cacheChild(cache ocispec.Descriptor) ocispec.Descriptor {
 
 // decodeEntry reads an index whose annotations say that it is an Entry.
 func decodeEntry(index ocispec.Index) (*Entry, error) {
-	if schema := index.Annotations[annotationSchema]; schema != strconv.Itoa(EntrySchema) {
-		return nil, &SchemaError{Schema: schema}
-	}
 	e := new(Entry)
-	if err := e.Annotations.decode(index.Annotations); err != nil {
+	var err error
+	if e.Annotations, err = ParseAnnotations(index.Annotations); err != nil {
 		return nil, err
 	}
 	for _, child := range index.Manifests {
@@ -172,6 +172,19 @@ func runnable(child ocispec.Descriptor) bool {
 		child.Platform != nil && child.Platform.OS != "unknown" && child.Platform.OS != ""
 }
 
+// Map is how annotations stand in a manifest.
+func (a Annotations) Map() map[string]string { return a.encode() }
+
+// ParseAnnotations reads what Map wrote. A *SchemaError, or what else is not
+// valid, is ErrInvalid.
+func ParseAnnotations(encoded map[string]string) (Annotations, error) {
+	var a Annotations
+	if schema := encoded[annotationSchema]; schema != strconv.Itoa(EntrySchema) {
+		return a, &SchemaError{Schema: schema}
+	}
+	return a, a.decode(encoded)
+}
+
 func (a Annotations) encode() map[string]string {
 	encoded := map[string]string{
 		annotationSchema: strconv.Itoa(EntrySchema),
@@ -185,6 +198,7 @@ func (a Annotations) encode() map[string]string {
 		}
 	}
 	optional(annotationBranch, a.Branch)
+	optional(annotationMount, a.Mount)
 	optional(annotationScope, a.Scope)
 	optional(annotationTrust, a.Trust)
 	optional(annotationTimes, a.Times)
@@ -201,6 +215,7 @@ func (a *Annotations) decode(encoded map[string]string) error {
 		Level:       encoded[annotationLevel],
 		Branch:      encoded[annotationBranch],
 		Stage:       encoded[annotationStage],
+		Mount:       encoded[annotationMount],
 		Scope:       encoded[annotationScope],
 		Trust:       encoded[annotationTrust],
 		Times:       encoded[annotationTimes],
@@ -233,7 +248,7 @@ func (a Annotations) Validate() error {
 	case !a.Created.IsZero() && (a.Created.UTC().Year() < 0 || a.Created.UTC().Year() > 9999):
 		return invalidf("the time %v has no RFC 3339 form", a.Created)
 	}
-	for _, text := range []string{a.Branch, a.Stage, a.Scope, a.Trust, a.Times, a.Conditions, a.ToolVersion} {
+	for _, text := range []string{a.Branch, a.Stage, a.Mount, a.Scope, a.Trust, a.Times, a.Conditions, a.ToolVersion} {
 		switch {
 		case len(text) > MaxAnnotation:
 			return invalidf("an annotation has %d bytes, more than %d", len(text), MaxAnnotation)

@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -26,7 +28,8 @@ type Wait struct {
 
 // retrying is an http.RoundTripper that sends a request again where that can
 // help and can do no harm, and reads the whole body of an answer, so that an
-// answer that breaks off is one more failed attempt.
+// answer that breaks off is one more failed attempt. A host that nobody answers
+// for is tried twice, and then by nobody for a while.
 //
 // Not sent again: what was answered with anything but 429 and 5xx; what the
 // same request will meet again (a wrong certificate, an unknown host, http
@@ -38,10 +41,53 @@ type retrying struct {
 	wait     time.Duration // before the second attempt, then doubling
 	longest  time.Duration // a longer wait, asked for or not, ends the attempts
 	onWait   func(Wait)    // may be nil
+
+	gone sync.Map // scheme and host -> outage: those that could not be reached
+}
+
+// outage is a host that could not be reached. Whoever asks it soon after gets
+// the same answer at once, or every operation of a run would wait by itself.
+type outage struct {
+	err   error
+	until time.Time
+}
+
+// outageTime is for how long a host that could not be reached is not asked
+// again: the end of a build is another matter than its beginning.
+const outageTime = 30 * time.Second
+
+// reachAttempts is how often a host that refuses connections is tried: once
+// more, since it may be starting.
+const reachAttempts = 2
+
+// unreachable tells whether nobody answers for the host at all.
+func unreachable(err error) bool {
+	var unknownHost *net.DNSError
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH) ||
+		errors.As(err, &unknownHost) && unknownHost.IsNotFound
 }
 
 // RoundTrip implements http.RoundTripper.
 func (r *retrying) RoundTrip(request *http.Request) (*http.Response, error) {
+	host := request.URL.Scheme + "://" + request.URL.Host
+	if known, ok := r.gone.Load(host); ok && time.Now().Before(known.(outage).until) {
+		return nil, known.(outage).err
+	}
+	response, err := r.send(request)
+	switch {
+	case err == nil:
+		r.gone.Delete(host)
+	case unreachable(err):
+		r.gone.Store(host, outage{err, time.Now().Add(outageTime)})
+	}
+	return response, err
+}
+
+func (r *retrying) send(request *http.Request) (*http.Response, error) {
+	if request.Method == http.MethodPatch && request.ContentLength > partSize {
+		// To send it again, it would be read into memory.
+		return wholeBodies{r.base}.RoundTrip(request)
+	}
 	s := sending{retrying: r, request: request}
 	client := &retryablehttp.Client{
 		HTTPClient: &http.Client{
@@ -74,7 +120,7 @@ func (s *sending) again(ctx context.Context, response *http.Response, err error)
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
-	if !s.canHelp(response, err) {
+	if !s.canHelp(response, err) || unreachable(err) && s.tries >= reachAttempts {
 		return false, nil
 	}
 	s.next, s.asked = s.delay(response)

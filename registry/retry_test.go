@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -76,13 +77,16 @@ func TestRegistryDown(t *testing.T) {
 	var told waits
 	o := options()
 	o.OnWait = told.add
-	_, err = NewClient(o).Head(t.Context(), repository, "feat-x")
-	checkKind(t, err, ErrUnavailable)
-	if !strings.Contains(err.Error(), "connection refused") {
-		t.Errorf("the error hides its cause: %v", err)
+	client := NewClient(o)
+	for range 3 { // all but the first know it already
+		_, err = client.Head(t.Context(), repository, "feat-x")
+		checkKind(t, err, ErrUnavailable)
+		if !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("the error hides its cause: %v", err)
+		}
 	}
 	// Once over https and once over http, since it is on loopback.
-	if len(told.all) != 2*2 || told.all[0].Reason != "connection refused" || told.all[0].Asked {
+	if len(told.all) != 2 || told.all[0].Reason != "connection refused" || told.all[0].Asked {
 		t.Errorf("told of %+v", told.all)
 	}
 }
@@ -103,6 +107,48 @@ func TestUnknownHostIsNotAskedAgain(t *testing.T) {
 	checkKind(t, err, ErrUnavailable)
 	if dials != 1 {
 		t.Errorf("%d attempts, want 1", dials)
+	}
+}
+
+// A registry that is back is asked again, once the outage is over.
+func TestOutageEnds(t *testing.T) {
+	t.Parallel()
+	dials, up := 0, false
+	r := &retrying{attempts: 5, wait: time.Microsecond, longest: time.Second, base: roundTrip(func(*http.Request) (*http.Response, error) {
+		if dials++; !up {
+			return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+		}
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+	})}
+	ask := func() error {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://registry.test/v2/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := r.RoundTrip(request)
+		if err == nil {
+			response.Body.Close()
+		}
+		return err
+	}
+	for range 2 {
+		if err := ask(); err == nil || dials != reachAttempts {
+			t.Fatalf("%d attempts, %v", dials, err)
+		}
+	}
+	up = true
+	if ask() == nil {
+		t.Error("asked again at once")
+	}
+	known, _ := r.gone.Load("https://registry.test")
+	r.gone.Store("https://registry.test", outage{known.(outage).err, time.Now()})
+	for range 2 {
+		if err := ask(); err != nil {
+			t.Error(err)
+		}
+	}
+	if dials != reachAttempts+2 {
+		t.Errorf("%d attempts", dials)
 	}
 }
 

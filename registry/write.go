@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -25,22 +24,7 @@ func (c *Client) PutBlob(ctx context.Context, repository Repository, blob []byte
 	written := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(blob), Size: int64(len(blob))}
 	q := question{op: "put blob", repository: repository, tagOrDigest: written.Digest.String(), scope: transport.PushScope}
 	err := c.ask(ctx, q, func(ctx context.Context, s *session, ref name.Reference) error {
-		layer := static.NewLayer(blob, types.MediaType(mediaType))
-		for attempt := 1; ; attempt++ {
-			pusher, err := s.pusher()
-			if err != nil {
-				return err
-			}
-			err = pusher.Upload(ctx, ref.Context(), layer)
-			if attempt == uploadAttempts || !brokenUpload(err) {
-				return err
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(c.sessions.transport.wait):
-			}
-		}
+		return c.uploadLayer(ctx, s, ref.Context(), static.NewLayer(blob, types.MediaType(mediaType)))
 	})
 	return written, err
 }
@@ -56,7 +40,7 @@ func brokenUpload(err error) bool {
 		}
 		switch answer.Request.Method {
 		case http.MethodPatch:
-			return answer.StatusCode >= 500 || answer.StatusCode == http.StatusRequestedRangeNotSatisfiable
+			return answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode == http.StatusRequestedRangeNotSatisfiable
 		case http.MethodPut:
 			return answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusBadRequest
 		}

@@ -190,10 +190,42 @@ var scenarios = []struct {
 			{What: "pushing the image", Reason: "fork: no credentials for ghcr.io"},
 		}
 	}},
+	{"cache-mounts", func(r *report.Report) {
+		from := func(tag, level string) *report.MountRestored {
+			return &report.MountRestored{Ref: repository + tag, Level: level, Entries: 26297, Bytes: 297_300_000, Downloaded: 71_700_000, Seconds: 2.11111}
+		}
+		damaged := from("master-mount-npm-65ae0ac0a30ab6df", "default")
+		damaged.Error, damaged.Entries, damaged.Bytes = "damaged cache of a mount: the digest is another", 0, 0
+		warm := from("mount-apt-65ae0ac0a30ab6df", "unprefixed")
+		warm.Warm = true
+		lost := savedTo("feat-x-mount-apt-65ae0ac0a30ab6df")
+		lost[0].Error = "PUT https://ghcr.io/v2/acme/app/manifests/: unexpected status code 503 Service Unavailable"
+		r.Mounts = []report.Mount{
+			{
+				Name: `"gomod"`, Stages: []string{"deps", "builder"}, Used: true, Restored: from("master-mount-gomod-65ae0ac0a30ab6df", "default"),
+				Changes: &report.MountChanges{New: 12, Changed: 31, Removed: 2, NewBytes: 900_000, Uploaded: 490_000, Entries: 26328, Bytes: 298_200_000, Seconds: 0.51234},
+				Saved:   savedTo("feat-x-mount-gomod-aaaf87239b5cf845", "mount-gomod-fe9b4731fc5ca5c1"),
+			},
+			{
+				Name: `"/root/.cache" owner=7:0 mode=0755`, Stages: []string{"builder"}, Used: true, Restored: from("feat-x-mount-cache-b73fec1d17491e95", "branch"),
+				Changes: &report.MountChanges{Entries: 26297, Bytes: 297_300_000, Seconds: 0.2},
+			},
+			{Name: `"npm"`, Stages: []string{"builder"}, Used: true, Restored: damaged, Note: "the mount was not free within 20s"},
+			{Name: `"apt"`, Stages: []string{"2"}, Used: true, Restored: warm, Changes: &report.MountChanges{New: 1, Entries: 1, Uploaded: 500, Seconds: 0.1}, Saved: lost},
+			{Name: "\"::x\x1b[2J|`\"", Stages: []string{"2"}, Note: "its steps were cached"},
+		}
+	}},
 	{"time-saved", func(r *report.Report) {
 		allCached(r)
 		r.Stages[0].Steps[2].SavedSeconds = 41.21
 		r.Stages[1].Steps[1].SavedSeconds, r.Stages[1].Steps[2].SavedSeconds = 58.8, 181.9
+	}},
+	{"advice", func(r *report.Report) {
+		mount := "--mount=type=cache,target=/go/pkg/mod"
+		r.Advice = []report.Advice{
+			{Stage: "deps", Line: 4, Tool: "go", Mounts: []string{mount}, Text: "go mod download could keep what it downloads: add " + mount},
+			{Stage: "builder", Line: 9, Tool: "docker-clean", Text: "Debian's docker-clean empties apt's cache; put before this step: RUN rm -f /etc/apt/apt.conf.d/docker-clean"},
+		}
 	}},
 	{"no-hits", func(r *report.Report) {
 		r.Stages[0].Imported = imported("deps", "unprefixed")
@@ -250,6 +282,7 @@ var scenarios = []struct {
 		r.Stages[1].Name = "::set-output name=x::\x1b]0;title\a" + strings.Repeat("long", 100)
 		r.Stages[1].Steps[1].Instruction = "RUN <<EOF\n##[error]" + strings.Repeat("x && ", 10000)
 		r.Warnings = []string{strings.Repeat("w", 10000), "\xff\xfe\x9b31m"}
+		r.Advice = []report.Advice{{Stage: "x", Line: 3, Tool: "npm", Text: "npm\x1b[2J ci `|\n::error::pwned"}}
 		for range 20 {
 			r.Skips = append(r.Skips, report.Skip{What: "a\tb", Reason: "c\u2028d"})
 		}

@@ -68,6 +68,21 @@ func (r Report) normalised() Report {
 		}
 	}
 	r.Lineages = list(r.Lineages)
+	r.Mounts = list(r.Mounts)
+	for i := range r.Mounts {
+		mount := &r.Mounts[i]
+		mount.Stages, mount.Saved = list(mount.Stages), list(mount.Saved)
+		if mount.Restored != nil {
+			restored := *mount.Restored
+			restored.Seconds = milliseconds(restored.Seconds)
+			mount.Restored = &restored
+		}
+		if mount.Changes != nil {
+			changes := *mount.Changes
+			changes.Seconds = milliseconds(changes.Seconds)
+			mount.Changes = &changes
+		}
+	}
 	r.Skips = list(r.Skips)
 	r.Warnings = list(r.Warnings)
 	return r

@@ -22,6 +22,7 @@ func (r Report) Markdown() string {
 	}
 	b.WriteString("\n\n")
 	r.markdownTable(&b)
+	r.markdownMounts(&b)
 	r.markdownNotes(&b)
 	return b.String()
 }
@@ -89,7 +90,7 @@ func markdownSaved(stage Stage, t tally) string {
 
 // markdownNotes are the list under the table.
 func (r Report) markdownNotes(b *strings.Builder) {
-	var stopped, skips, warnings []string
+	var stopped, skips, warnings, advice []string
 	for _, stage := range r.Stages {
 		for _, s := range stage.Steps {
 			if s.Status == Failed || s.Status == Canceled {
@@ -102,6 +103,9 @@ func (r Report) markdownNotes(b *strings.Builder) {
 	}
 	for _, warning := range slices.Concat(r.Warnings, r.Losses()) {
 		warnings = append(warnings, "warning: "+code(warning))
+	}
+	for _, a := range r.Advice {
+		advice = append(advice, fmt.Sprintf("advice for line %d: %s", a.Line, code(a.Text)))
 	}
 	var phases []string
 	for _, phase := range r.Phases {
@@ -117,6 +121,7 @@ func (r Report) markdownNotes(b *strings.Builder) {
 	items(b, known("branch", r.Branch))
 	items(b, skips)
 	items(b, warnings)
+	items(b, advice)
 	items(b, []string{took})
 }
 

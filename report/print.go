@@ -30,6 +30,7 @@ func Fprint(w io.Writer, r Report, o Options) error {
 	p := &printer{Options: o}
 	p.header(r)
 	p.table(r)
+	p.mounts(r)
 	p.totals(r)
 	p.notes(r)
 	p.ending(r)
@@ -150,9 +151,9 @@ func hits(r Report) string {
 	return " (" + some(texts) + ")"
 }
 
-// notes are the warnings, the skips and the losses of the cache.
+// notes are the warnings, the skips, the advice and the losses of the cache.
 func (p *printer) notes(r Report) {
-	var warnings, skips []string
+	var warnings, skips, advice []string
 	for _, text := range r.Warnings {
 		warnings = append(warnings, "warning: "+cut(clean(text), mostMessage))
 	}
@@ -160,7 +161,11 @@ func (p *printer) notes(r Report) {
 		skips = append(skips, cut("skipped "+clean(skip.What)+": "+clean(skip.Reason), mostMessage))
 	}
 	p.lines(yellow, warnings)
+	for _, a := range r.Advice {
+		advice = append(advice, cut(fmt.Sprintf("advice: line %d, %s", a.Line, clean(a.Text)), mostMessage))
+	}
 	p.lines(plain, skips)
+	p.lines(plain, advice)
 	p.lines(yellow, r.Losses())
 }
 
@@ -169,8 +174,15 @@ func (p *printer) notes(r Report) {
 func (r Report) Losses() []string {
 	var reasons []string
 	tags := map[string][]string{} // by reason
+	var all [][]Saved
 	for _, stage := range r.Stages {
-		for _, s := range stage.Saved {
+		all = append(all, stage.Saved)
+	}
+	for _, mount := range r.Mounts {
+		all = append(all, mount.Saved)
+	}
+	for _, saved := range all {
+		for _, s := range saved {
 			if s.Error == "" {
 				continue
 			}

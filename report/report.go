@@ -37,8 +37,25 @@ type Report struct {
 	// Lineages that were merged into the one cache of this build, most
 	// preferred first (issue B).
 	Lineages []Lineage `json:"lineages"`
-	Skips    []Skip    `json:"skips"`
-	Warnings []string  `json:"warnings"`
+	// Mounts are the cache mounts that are kept, in the order of the
+	// Dockerfile (issue F).
+	Mounts   []Mount  `json:"mounts"`
+	Skips    []Skip   `json:"skips"`
+	Warnings []string `json:"warnings"`
+	// Advice on the Dockerfile, in the order of its lines (issue F).
+	Advice []Advice `json:"advice,omitempty"`
+}
+
+// Advice is what would make a step cheaper when it runs again.
+type Advice struct {
+	Stage string `json:"stage"`
+	Line  int    `json:"line"`
+	// Tool that the advice is about, such as apt or npm.
+	Tool string `json:"tool"`
+	// Mounts to add to the step, as flags of RUN; empty if it lacks none.
+	Mounts []string `json:"mounts,omitempty"`
+	// Text says it all to people.
+	Text string `json:"text"`
 }
 
 // Status is what became of a build (OK, Failed, Canceled) or of a step (all

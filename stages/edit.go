@@ -53,7 +53,8 @@ func (e *EditError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e
 // Edited gives the file with the edits made: the same stages and the same
 // steps, every line at its number. With no edits it is the same file. Source
 // is the edited text, so that whatever is cut from it or added to it is edited
-// too, while stages and instructions stay as people wrote them. Edits of one
+// too, while stages and instructions stay as people wrote them, but for cache mounts that an
+// edit adds. Edits of one
 // instruction add up. An error is an *EditError, or that of Parse.
 func (f *File) Edited(edits []Edit) (*File, error) {
 	joined, err := joinEdits(edits)
@@ -90,7 +91,28 @@ func (f *File) Edited(edits []Edit) (*File, error) {
 		return nil, fmt.Errorf("edit Dockerfile: %w", err)
 	}
 	edited.end = after.end
-	return &edited, edited.compare(after)
+	if err := edited.compare(after); err != nil {
+		return nil, err
+	}
+	edited.adoptCacheMounts(after)
+	return &edited, nil
+}
+
+// adoptCacheMounts takes over the cache mounts of the edited text, which are
+// kept as those that people wrote are.
+func (f *File) adoptCacheMounts(after *File) {
+	f.Stages = slices.Clone(f.Stages)
+	for i := range f.Stages {
+		mounts := map[int][]CacheMount{}
+		for _, in := range after.Stages[i].Instructions {
+			mounts[in.Lines.First] = in.CacheMounts
+		}
+		instructions := slices.Clone(f.Stages[i].Instructions)
+		for j := range instructions {
+			instructions[j].CacheMounts = mounts[instructions[j].Lines.First]
+		}
+		f.Stages[i].Instructions = instructions
+	}
 }
 
 // Original is the text that people wrote: Source before all edits.

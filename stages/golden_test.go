@@ -18,7 +18,8 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // corpusOptions are the options of those corpus files that need any.
 var corpusOptions = map[string]stages.Options{
-	"args": {Args: map[string]string{"FLAVOUR": "edge", "REGISTRY": "ghcr.io", "UNUSED": "x"}},
+	"cache-mounts": {Args: map[string]string{"FLAVOUR": "edge", "UNUSED": "x"}},
+	"args":         {Args: map[string]string{"FLAVOUR": "edge", "REGISTRY": "ghcr.io", "UNUSED": "x"}},
 	"platforms": {
 		Platform: "linux/arm/v7", BuildPlatform: "linux/arm64", Target: "release",
 	},
@@ -111,6 +112,13 @@ func dump(f *stages.File) string {
 				step = "step"
 			}
 			fmt.Fprintf(&b, "   %s %s %s | %s\n", lines(i.Lines), step, i.Kind, i.Text)
+			for _, m := range i.CacheMounts {
+				fmt.Fprintf(&b, "      cache mount %s at %q, %s", m.Key(), m.Target, m.Sharing)
+				if m.ReadOnly {
+					b.WriteString(", read only")
+				}
+				b.WriteByte('\n')
+			}
 		}
 	}
 	return b.String()

@@ -78,10 +78,11 @@ func parse(source []byte, opt Options) (*File, error) {
 	if err := vars.declare(args, opt.Args); err != nil {
 		return nil, err
 	}
-	r := resolver{vars: vars, contexts: newContexts(opt.Contexts), drafts: drafts, named: map[string]int{}}
+	r := resolver{vars: vars, contexts: newContexts(opt.Contexts), drafts: drafts, named: map[string]int{}, given: opt.Args}
 	if err := r.resolve(); err != nil {
 		return nil, err
 	}
+	r.addCacheMounts(opt.Args)
 	f := &File{Source: source, end: endingOf(tree), options: opt}
 	if bytes.Contains(source, []byte("TARGETSTAGE")) {
 		f.TargetStage = vars.values["TARGETSTAGE"]
@@ -141,8 +142,9 @@ func checkDirectives(source []byte) error {
 // draft is a stage whose references are not resolved yet.
 type draft struct {
 	Stage
-	platform string   // operand of --platform before expansion
-	shell    []string // of the last SHELL so far
+	platform string                 // operand of --platform before expansion
+	commands []instructions.Command // as parsed, beside Instructions
+	scope    scope                  // at the end of the stage
 	sources  []source
 	onbuild  triggers
 }
@@ -193,14 +195,11 @@ func (d *draft) add(node *parser.Node, command instructions.Command) {
 		Lines: Range{node.StartLine, node.EndLine},
 		Text:  instructionText(node),
 	}
-	switch c := command.(type) {
-	case *instructions.ShellCommand:
-		d.shell = c.Shell
-	case *instructions.RunCommand:
-		i.Run = runOf(c, d.shell)
-		i.Run.Mounts, i.Run.Network = mountTargets(c), networkOf(c)
+	if run, ok := command.(*instructions.RunCommand); ok {
+		i.Run = runOf(run)
+		i.Run.Mounts, i.Run.Network = mountTargets(run), networkOf(run)
 	}
-	d.Instructions = append(d.Instructions, i)
+	d.Instructions, d.commands = append(d.Instructions, i), append(d.commands, command)
 	d.Lines.Last = i.Lines.Last
 	d.sources = append(d.sources, sourcesOf(command, i.Lines.First)...)
 	if onbuild, ok := command.(*instructions.OnbuildCommand); ok {

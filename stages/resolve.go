@@ -25,6 +25,9 @@ type source struct {
 	from string
 	copy bool // of COPY, where a number is the index of a stage; else of a mount
 	line int
+	// paths are what is taken of it; of a mount all, as its flag is not
+	// expanded yet.
+	paths []string
 }
 
 // sourcesOf gives the --from of COPY and of the mounts of RUN.
@@ -33,12 +36,12 @@ func sourcesOf(command instructions.Command, line int) []source {
 	switch c := command.(type) {
 	case *instructions.CopyCommand:
 		if c.From != "" {
-			sources = append(sources, source{from: c.From, copy: true, line: line})
+			sources = append(sources, source{from: c.From, copy: true, line: line, paths: c.SourcePaths})
 		}
 	case *instructions.RunCommand:
 		for _, m := range instructions.GetMounts(c) {
 			if m.From != "" {
-				sources = append(sources, source{from: m.From, line: line})
+				sources = append(sources, source{from: m.From, line: line, paths: []string{"/"}})
 			}
 		}
 	}
@@ -49,6 +52,7 @@ func sourcesOf(command instructions.Command, line int) []source {
 type resolver struct {
 	drafts    []*draft
 	vars      *variables
+	given     map[string]string // build arguments
 	contexts  contexts
 	named     map[string]int // name -> the last stage so far that has it
 	triggered int
@@ -76,26 +80,9 @@ func (r *resolver) resolve() error {
 	}
 	for i, d := range r.drafts {
 		r.finish(d, uses[i])
-		r.inheritShell(d)
+		r.settle(d)
 	}
 	return nil
-}
-
-// inheritShell gives the RUNs before a stage's own SHELL that of the stage it
-// is based on, whose own turn has been.
-func (r *resolver) inheritShell(d *draft) {
-	if d.From < 0 {
-		return
-	}
-	inherited := r.drafts[d.From].shell
-	for _, i := range d.Instructions {
-		if i.Run != nil && i.Run.Exec == nil && i.Run.Shell == nil {
-			i.Run.Shell = inherited
-		}
-	}
-	if d.shell == nil {
-		d.shell = inherited
-	}
 }
 
 // resolveBase expands the operands of FROM and registers the stage.
@@ -145,6 +132,7 @@ func (r *resolver) resolveSources(d *draft, sources []source) ([]int, error) {
 		}
 		if isStage {
 			found = append(found, i)
+			r.drafts[i].Taken = append(r.drafts[i].Taken, s.paths...)
 		} else if err := r.addImage(d, s.from, s.line); err != nil {
 			return nil, err
 		}

@@ -61,6 +61,9 @@ type Stage struct {
 	// as written, FROM after expansion; sorted, each once. Neither scratch nor
 	// what a named build context replaces is among them.
 	Images []string
+	// Taken are the paths, as written, that other instructions of the file copy
+	// from this stage; "/" for one that they mount.
+	Taken []string
 	// Replaced says that a named build context stands in for the stage: its
 	// instructions do not run, so it needs nothing and nothing needs it.
 	Replaced bool
@@ -95,6 +98,11 @@ type Instruction struct {
 	Text string
 	// Run is what a RUN runs, nil for other kinds.
 	Run *Run
+	// Starts is what a CMD or ENTRYPOINT starts, nil for other kinds; only
+	// Script, Shell and Exec are set.
+	Starts *Run
+	// CacheMounts are those of a RUN, in its order.
+	CacheMounts []CacheMount
 }
 
 // Run is what a RUN instruction runs. ARGs and ENVs in it are for the shell to
@@ -108,10 +116,18 @@ type Run struct {
 	Shell []string
 	// Exec is the command of the exec form, nil in shell form.
 	Exec []string
+	// User is what USER has set, expanded, in this stage or one that it is
+	// based on; "" for the base image's own, "?" if the text does not tell.
+	User string
+	// Mounted are the directories and files at which flags mount something,
+	// cleaned; those whose place the text does not tell are left out.
+	Mounted []string
 	// Mounts are the targets of the --mount flags as written, in their order.
 	Mounts []string
 	// Network is the value of --network, "" if it is not given.
 	Network string
+
+	env *setting
 }
 
 // Step tells whether the instruction makes a step of the file system, which

@@ -127,8 +127,8 @@ func (v variable) secret(name string, secretEnv bool) string {
 	return "export " + name + "='" + strings.ReplaceAll(v.value, "'", `'\''`) + "'\n"
 }
 
-// scope is what the instructions of a stage see.
-type scope struct {
+// tracedStage is what the instructions of a stage see.
+type tracedStage struct {
 	variables map[string]variable
 	shell     string // the program of SHELL, "" for the default
 	// runtime are the instructions that the container runs, by kind.
@@ -136,13 +136,13 @@ type scope struct {
 	onbuild []*parser.Node
 }
 
-func (s *scope) clone() *scope {
+func (s *tracedStage) clone() *tracedStage {
 	// Triggers act once, so that they are not passed on.
-	return &scope{variables: maps.Clone(s.variables), shell: s.shell, runtime: maps.Clone(s.runtime)}
+	return &tracedStage{variables: maps.Clone(s.variables), shell: s.shell, runtime: maps.Clone(s.runtime)}
 }
 
 // volatile are the names of the variables that RUN steps get as secrets.
-func (s *scope) volatile() (names []string) {
+func (s *tracedStage) volatile() (names []string) {
 	for name, v := range s.variables {
 		if v.id != "" {
 			names = append(names, name)
@@ -161,7 +161,7 @@ type tracer struct {
 	given     map[string]VolatileArg
 	declared  map[string]bool
 	globals   map[string]variable // ARGs before the first FROM
-	scopes    []*scope            // of the stages so far
+	scopes    []*tracedStage      // of the stages so far
 	values    map[string]VolatileValue
 	result    Volatile
 }
@@ -187,7 +187,7 @@ func (t *tracer) trace(tree *parser.Node) error {
 	return t.endStage()
 }
 
-func (t *tracer) scope() *scope { return t.scopes[len(t.scopes)-1] }
+func (t *tracer) scope() *tracedStage { return t.scopes[len(t.scopes)-1] }
 
 // active tells whether the stage at hand is built: in others nothing is
 // edited, and nothing is wrong.
@@ -197,7 +197,7 @@ func (t *tracer) from(node *parser.Node, c *instructions.Stage) error {
 	if err := t.endStage(); err != nil {
 		return err
 	}
-	base := &scope{variables: map[string]variable{}, runtime: map[string]*parser.Node{}}
+	base := &tracedStage{variables: map[string]variable{}, runtime: map[string]*parser.Node{}}
 	if from := t.file.Stages[len(t.scopes)].From; from >= 0 {
 		base = t.scopes[from]
 	}
@@ -516,7 +516,7 @@ func (t *tracer) expand(word string, variables map[string]variable) expansion {
 	if !strings.Contains(word, "$") && !strings.ContainsAny(word, "\"'\\`") || !utf8.ValidString(word) || strings.ContainsRune(word, 0) {
 		return e
 	}
-	real := &environment{used: len(word), get: func(name string) (string, bool) {
+	real := &expanding{used: len(word), get: func(name string) (string, bool) {
 		v, ok := variables[name]
 		e.known = e.known && ok && v.known
 		if v.arg != "" {
@@ -524,7 +524,7 @@ func (t *tracer) expand(word string, variables map[string]variable) expansion {
 		}
 		return v.value, v.set
 	}}
-	sign := &environment{used: len(word), get: func(name string) (string, bool) {
+	sign := &expanding{used: len(word), get: func(name string) (string, bool) {
 		v := variables[name]
 		if v.id != "" {
 			return "${" + v.id + "}", true
@@ -541,13 +541,13 @@ func (t *tracer) expand(word string, variables map[string]variable) expansion {
 	return e
 }
 
-// environment is what a word is expanded with, up to a limit.
-type environment struct {
+// expanding is what a word is expanded with, up to a limit.
+type expanding struct {
 	get  func(string) (string, bool)
 	used int
 }
 
-func (e *environment) Get(name string) (string, bool) {
+func (e *expanding) Get(name string) (string, bool) {
 	value, ok := e.get(name)
 	if e.used += len(value); e.used > maxWord {
 		return "", ok
@@ -555,7 +555,7 @@ func (e *environment) Get(name string) (string, bool) {
 	return value, ok
 }
 
-func (e *environment) Keys() []string { return nil } // of the lexer's interface
+func (e *expanding) Keys() []string { return nil } // of the lexer's interface
 
 // secretID names the secret of a variable. What makes its value is part of the
 // name, and by that of cache keys: only the volatile values themselves are not.

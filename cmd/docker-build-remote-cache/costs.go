@@ -63,33 +63,52 @@ func (p *prepared) seenBy(name string) (lines map[int][]int, declared bool) {
 
 // bustedBy says which build arguments have other values than when the cache
 // was made, and what that has cost: steps that ran again, though they have run
-// before as they are.
+// before as they are, and though nothing below them had changed.
 func (p *prepared) bustedBy(f cache.Found, steps []engine.Step) (warnings []string) {
-	cost := map[string]int{}
 	var names []string
 	for _, plan := range p.plan.Stages {
 		for _, name := range f.ChangedArgs(p.plan, plan.Name) {
-			lines, _ := p.seenBy(name)
-			if len(lines[plan.Index]) == 0 {
-				continue
-			}
-			first := slices.Min(lines[plan.Index])
-			for _, step := range steps {
-				if step.Stage == plan.Index && step.Line >= first && step.Status == engine.Ran && f.Took(plan.Name, step.Instruction) > 0 {
-					cost[name]++
-				}
-			}
-			if cost[name] > 0 && !slices.Contains(names, name) {
+			if !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}
 	}
 	for _, name := range names {
+		cost := p.cost(name, f, steps)
+		if cost == 0 {
+			continue
+		}
 		text := "1 step ran again"
-		if cost[name] > 1 {
-			text = fmt.Sprintf("%d steps ran again", cost[name])
+		if cost > 1 {
+			text = fmt.Sprintf("%d steps ran again", cost)
 		}
 		warnings = append(warnings, fmt.Sprintf("the build argument %s has changed since the last build: %s; if the result does not depend on it, give it with --volatile-arg %[1]s", name, text))
 	}
 	return warnings
+}
+
+// cost is how many steps ran for a changed argument alone.
+func (p *prepared) cost(name string, f cache.Found, steps []engine.Step) (cost int) {
+	seen, _ := p.seenBy(name)
+	other := map[int]bool{} // stages that something else has changed too
+	for _, plan := range p.plan.Stages {
+		lines := seen[plan.Index]
+		for _, need := range p.file.Stages[plan.Index].Needs {
+			other[plan.Index] = other[plan.Index] || other[need]
+		}
+		again := 0
+		for _, step := range steps {
+			switch {
+			case step.Stage != plan.Index || step.Status != engine.Ran:
+			case len(lines) == 0 || step.Line < slices.Min(lines):
+				other[plan.Index] = true
+			case f.Took(plan.Name, step.Instruction) > 0:
+				again++
+			}
+		}
+		if !other[plan.Index] {
+			cost += again
+		}
+	}
+	return cost
 }

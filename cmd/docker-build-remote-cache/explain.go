@@ -43,7 +43,10 @@ func (e *dockerfileError) hint() string {
 	const reference = "docs.docker.com/reference/dockerfile"
 	var syntax *stages.SyntaxError
 	var volatile *stages.VolatileError
+	var edit *stages.EditError
 	switch {
+	case errors.As(e.err, &edit):
+		return fmt.Sprintf("write the instruction at %s:%d in another way, with its keyword and a space on its first line", e.path, edit.Line)
 	case errors.As(e.err, &volatile):
 		return volatile.Remedy
 	case errors.Is(e.err, fs.ErrNotExist):

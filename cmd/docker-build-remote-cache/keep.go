@@ -11,6 +11,7 @@ import (
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
+	"github.com/opencontainers/go-digest"
 )
 
 // keeper sees to it that what a build completes is kept: checkpoints and the
@@ -22,7 +23,10 @@ type keeper struct {
 	imported bool // the build imports a cache
 	state    *state
 	newSaver func(engine.Build) *cache.Saver
+	mounts   *mountKeeper
 	warn     func(format string, args ...any)
+
+	delivered engine.Delivered // once the build has ended
 
 	saver *cache.Saver // of the build that runs
 	rest  func()       // waits for the checkpoint in flight
@@ -64,11 +68,16 @@ const statePoll = 200 * time.Millisecond
 func (k *keeper) keepState(ctx context.Context, ended <-chan struct{}, b engine.Resumable) {
 	poll := time.NewTicker(statePoll)
 	defer poll.Stop()
-	completed, held := -1, 0
+	completed, held, touched := -1, 0, 0
+	mounter, _ := b.(engine.Mounter)
 	for {
 		snapshot, ok := b.Snapshot()
-		if n := len(k.saver.Held()); ok && (len(snapshot.Names) != completed || n != held) {
-			completed, held = len(snapshot.Names), n
+		used := 0
+		if mounter != nil {
+			used = len(mounter.MountsTouched())
+		}
+		if n := len(k.saver.Held()); ok && (len(snapshot.Names) != completed || n != held || used != touched) {
+			completed, held, touched = len(snapshot.Names), n, used
 			k.writeState(&snapshot, false)
 		}
 		select {
@@ -121,8 +130,11 @@ func (k *keeper) save(ctx context.Context, b engine.Build, outcome engine.Outcom
 		return nil
 	}
 	k.writeState(snapshot(), false)
+	var beside sync.WaitGroup
+	beside.Go(func() { k.mounts.save(ctx, b, outcome) })
 	saved := k.saver.Save(ctx, k.completed(b, outcome))
-	lost := slices.ContainsFunc(saved, func(one cache.Saved) bool { return one.Err != nil })
+	beside.Wait()
+	lost := k.mounts.lost() || slices.ContainsFunc(saved, func(one cache.Saved) bool { return one.Err != nil })
 	k.writeState(nil, !lost)
 	return saved
 }
@@ -148,6 +160,9 @@ func (k *keeper) completed(b engine.Build, outcome engine.Outcome) cache.Complet
 	}
 	for _, stage := range k.prepared.stages {
 		c.Stages = append(c.Stages, *byStage[stage])
+	}
+	if id, err := digest.Parse(k.delivered.ImageID); err == nil && k.delivered.Digest != "" && k.delivered.ImageID != k.delivered.Digest {
+		c.Delivered = &cache.DeliveredImage{Repository: k.prepared.plan.Image.Repository, Config: id}
 	}
 	return c
 }

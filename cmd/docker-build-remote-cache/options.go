@@ -44,6 +44,8 @@ type options struct {
 	cacheSave       when   // always, onSuccess or never
 	cacheUnprefixed when   // always, onDefaultBranch or never
 	cacheScope      string // "" for none
+	cacheMounts     cache.MountSelection
+	cacheMountsMax  int64 // bytes, 0 for the default
 	keepGoing       bool
 	checkpoint      time.Duration // between checkpoints, 0 for none
 	grace           time.Duration // 0 for the CI's own
@@ -52,6 +54,8 @@ type options struct {
 	proxies         proxies.Settings
 	config          string // file, "" for those of the user and the machine
 	volatile        []stages.VolatileArg
+	autoCacheMounts bool
+	advice          bool
 	dryRun          bool
 	report          string // file for the JSON report, "" for none
 }
@@ -126,6 +130,7 @@ func newParser(lookupEnv func(string) (string, bool)) *parser {
 			cacheSave:       always,
 			cacheUnprefixed: always,
 			checkpoint:      2 * time.Minute,
+			advice:          true,
 		},
 		lookupEnv: lookupEnv,
 		ulimits:   opts.NewUlimitOpt(nil),

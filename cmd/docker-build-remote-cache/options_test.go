@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
 )
 
@@ -41,7 +42,7 @@ func compare(t *testing.T, want, got any) {
 // plain is what the image alone asks for.
 func plain() *options {
 	return &options{
-		image: "app", push: true, progress: "auto", cacheSave: always, cacheUnprefixed: always, checkpoint: 2 * time.Minute,
+		image: "app", push: true, progress: "auto", cacheSave: always, cacheUnprefixed: always, checkpoint: 2 * time.Minute, advice: true,
 		build: engine.Options{Context: ".", Dockerfile: "Dockerfile"},
 	}
 }
@@ -105,28 +106,35 @@ func TestOwnOptions(t *testing.T) {
 	all.cacheRepo, all.cacheScope, all.report = "host/cache", "arm64", "out.json"
 	all.cacheStages = stageSelection{names: []string{"builder", "1"}}
 	all.cacheSave, all.cacheUnprefixed, all.dryRun = onSuccess, onDefaultBranch, true
+	all.autoCacheMounts, all.advice = true, false
+	all.cacheMounts, all.cacheMountsMax = cache.MountSelection{IDs: []string{"gomod", "/root/.cache"}}, 500<<20
 
 	compare(t, all, parse(t, "app --branch feat/x --default-branch main --base-branch next --cache-repo host/cache"+
 		" --cache-scope arm64 --report out.json --cache-stages Builder,1 --cache-save success"+
-		" --cache-unprefixed default-branch --dry-run", nil))
+		" --cache-unprefixed default-branch --auto-cache-mounts --advice=false --dry-run --cache-mounts gomod,/root/.cache --cache-mounts-max 500m", nil))
 
 	vars := map[string]string{
-		"DOCKER_BUILD_REMOTE_CACHE_BRANCH":           "feat/x",
-		"DOCKER_BUILD_REMOTE_CACHE_DEFAULT_BRANCH":   "main",
-		"DOCKER_BUILD_REMOTE_CACHE_BASE_BRANCH":      "next",
-		"DOCKER_BUILD_REMOTE_CACHE_CACHE_REPO":       "host/cache",
-		"DOCKER_BUILD_REMOTE_CACHE_CACHE_SCOPE":      "arm64",
-		"DOCKER_BUILD_REMOTE_CACHE_REPORT":           "out.json",
-		"DOCKER_BUILD_REMOTE_CACHE_CACHE_STAGES":     "Builder, 1",
-		"DOCKER_BUILD_REMOTE_CACHE_CACHE_SAVE":       "success",
-		"DOCKER_BUILD_REMOTE_CACHE_CACHE_UNPREFIXED": "default-branch",
-		"DOCKER_BUILD_REMOTE_CACHE_DRY_RUN":          "true",
+		"DOCKER_BUILD_REMOTE_CACHE_BRANCH":            "feat/x",
+		"DOCKER_BUILD_REMOTE_CACHE_DEFAULT_BRANCH":    "main",
+		"DOCKER_BUILD_REMOTE_CACHE_BASE_BRANCH":       "next",
+		"DOCKER_BUILD_REMOTE_CACHE_CACHE_REPO":        "host/cache",
+		"DOCKER_BUILD_REMOTE_CACHE_CACHE_SCOPE":       "arm64",
+		"DOCKER_BUILD_REMOTE_CACHE_REPORT":            "out.json",
+		"DOCKER_BUILD_REMOTE_CACHE_CACHE_STAGES":      "Builder, 1",
+		"DOCKER_BUILD_REMOTE_CACHE_CACHE_SAVE":        "success",
+		"DOCKER_BUILD_REMOTE_CACHE_CACHE_UNPREFIXED":  "default-branch",
+		"DOCKER_BUILD_REMOTE_CACHE_CACHE_MOUNTS":      "gomod, /root/.cache",
+		"DOCKER_BUILD_REMOTE_CACHE_CACHE_MOUNTS_MAX":  "500m",
+		"DOCKER_BUILD_REMOTE_CACHE_AUTO_CACHE_MOUNTS": "true",
+		"DOCKER_BUILD_REMOTE_CACHE_ADVICE":            "false",
+		"DOCKER_BUILD_REMOTE_CACHE_DRY_RUN":           "true",
 	}
 	compare(t, all, parse(t, "app", vars))
 
 	won := *all
 	won.branch, won.cacheSave, won.dryRun, won.cacheStages = "other", never, false, stageSelection{needed: true}
-	compare(t, &won, parse(t, "app --branch other --cache-save never --dry-run=false --cache-stages target", vars))
+	won.cacheMounts = cache.MountSelection{}
+	compare(t, &won, parse(t, "app --branch other --cache-save never --dry-run=false --cache-stages target --cache-mounts all", vars))
 }
 
 func TestEnvironment(t *testing.T) {

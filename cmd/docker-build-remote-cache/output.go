@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -38,6 +39,11 @@ func (s surroundings) tellLookup(o *options, p *prepared, f cache.Found, v cache
 	}
 	if len(shared) > 0 {
 		s.talk("all stages: cache from %s", tagsOf(shared))
+	}
+	for _, mount := range p.plan.Mounts {
+		if found, ok := f.Mounts[mount.Mount.Key()]; ok {
+			s.talk("cache mount %s: cache from %s (%s)", mount.Mount.Key(), found.Ref.Tag, found.Slot.Level)
+		}
 	}
 	if v.Served != nil {
 		s.talk("the merged cache is served by this process, for it cannot be written to %s", p.plan.Repository)
@@ -120,4 +126,26 @@ func (s surroundings) printID(o *options, d engine.Delivered) error {
 	}
 	_, err := fmt.Fprintln(s.stdout, d.ImageID)
 	return err
+}
+
+// tellMountsSaved tells of the cache mounts that save saved, or not; false if
+// there was nothing to tell.
+func (s surroundings) tellMountsSaved(m *mountKeeper) bool {
+	told := false
+	for _, mount := range m.plan.Mounts {
+		r := m.records[mount.Mount.Key()]
+		if r.saveErr != nil && !errors.Is(r.saveErr, errMountEmpty) {
+			s.talk("warning: cache mount %s is not saved: %v", mount.Mount.Key(), r.saveErr)
+			told = true
+		}
+		for _, one := range r.saved {
+			told = true
+			if one.Err != nil {
+				s.talk("warning: cache mount %s is not saved to %s: %v", mount.Mount.Key(), one.Ref, one.Err)
+				continue
+			}
+			s.talk("cache mount %s is saved to %s", mount.Mount.Key(), one.Ref)
+		}
+	}
+	return told
 }

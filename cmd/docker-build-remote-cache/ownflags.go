@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
+	"github.com/docker/go-units"
 )
 
 // when is a condition under which something of the cache is written.
@@ -51,6 +52,11 @@ func (p *parser) ownOptions() []option {
 			help: "When to save under the tags without a branch too: always (default), default-branch, never"}),
 		own(option{name: "cache-scope", value: "NAME", set: text(&o.cacheScope),
 			help: "Name of this job among those that build the image at once, as in a matrix; each writes a cache of its own, all are read"}),
+		own(option{name: "cache-mounts", value: "LIST", form: "all, none or ID[,ID...]",
+			set:  parsed(parseMountSelection, func(m cache.MountSelection) { o.cacheMounts = m }),
+			help: "Cache mounts (RUN --mount=type=cache) to keep too: all (default), none, or their ids"}),
+		own(option{name: "cache-mounts-max", value: "SIZE", form: "a size such as 500m or 2g", set: parsed(parseMountSize, func(n int64) { o.cacheMountsMax = n }),
+			help: "Size above which a cache mount is not kept (default 2g)"}),
 		own(option{name: "keep-going", set: toggle(&o.keepGoing),
 			help: "When a step fails, let stages that do not need it finish"}),
 		own(option{name: "checkpoint", value: "DURATION", form: "a duration such as 2m, or 0 for none", set: duration(&o.checkpoint),
@@ -69,6 +75,10 @@ func (p *parser) ownOptions() []option {
 		own(option{name: "volatile-arg", value: "NAME[=VALUE]", form: "NAME=VALUE, or NAME for the value of --build-arg or of that variable",
 			set: skipEmpty(p.setVolatile), setList: p.setVolatileList,
 			help: "Give an ARG a value that busts no cache and is kept nowhere, such as a token; without =VALUE it is that of the build argument or variable of this name"}),
+		own(option{name: "auto-cache-mounts", set: toggle(&o.autoCacheMounts),
+			help: "Add the cache mounts of the advice to the RUN steps, without an edit of the Dockerfile"}),
+		own(option{name: "advice", set: toggle(&o.advice),
+			help: "Say which RUN steps lack a cache mount for their package manager (default true)"}),
 		own(option{name: "dry-run", set: toggle(&o.dryRun),
 			help: "Print what would be read, built and saved, and stop; needs no engine"}),
 		own(option{name: "report", value: "FILE", set: text(&o.report),
@@ -102,4 +112,32 @@ func parseStageSelection(s string) (stageSelection, error) {
 		names = append(names, name)
 	}
 	return stageSelection{names: names}, nil
+}
+
+func parseMountSelection(s string) (cache.MountSelection, error) {
+	switch s {
+	case "", "all":
+		return cache.MountSelection{}, nil
+	case "none":
+		return cache.MountSelection{None: true}, nil
+	}
+	var ids []string
+	for _, id := range strings.Split(s, ",") {
+		switch id = strings.TrimSpace(id); id {
+		case "":
+			return cache.MountSelection{}, fmt.Errorf("%q has an empty id", s)
+		case "all", "none":
+			return cache.MountSelection{}, fmt.Errorf("%q cannot stand among ids", id)
+		}
+		ids = append(ids, id)
+	}
+	return cache.MountSelection{IDs: ids}, nil
+}
+
+func parseMountSize(s string) (int64, error) {
+	n, err := units.RAMInBytes(s)
+	if err == nil && n <= 0 {
+		err = fmt.Errorf("%q is no size", s)
+	}
+	return n, err
 }

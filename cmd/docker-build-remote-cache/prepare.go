@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/advice"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/ci"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
@@ -29,6 +30,8 @@ type prepared struct {
 	facts  ci.Facts
 	plan   cache.Plan
 	hidden []string // values that nothing may show
+	advice []advice.Finding
+	values []engine.SecretValue // for mounts that were put into the file
 }
 
 // prepare reads the Dockerfile and the facts of the CI and makes the plan.
@@ -78,7 +81,10 @@ func (p *prepared) makePlan(o *options) error {
 		r.BaseBranch = cache.Branch{Name: o.baseBranch, From: "--base-branch"}
 	}
 	r.Origin = origin(o, p.facts)
+	skips := p.advise(o)
+	r.File = p.file
 	p.plan = cache.NewPlan(r)
+	p.plan.Skips = append(p.plan.Skips, skips...)
 	p.distrust(o)
 	return nil
 }
@@ -88,6 +94,7 @@ func namesOf(o *options) (cache.Request, error) {
 	r := cache.Request{
 		Push: o.push, Scope: o.cacheScope,
 		Save: cache.SavePolicy(o.cacheSave), Unprefixed: cache.UnprefixedPolicy(o.cacheUnprefixed),
+		Mounts: o.cacheMounts,
 	}
 	r.Given, _ = splitCacheFrom(o.build.CacheFrom)
 	r.Conditions = conditions(o)
@@ -266,7 +273,21 @@ func request(s surroundings, o *options, p *prepared, view cache.View) engine.Re
 	if !p.plan.CacheInImages {
 		_, beside = splitCacheFrom(beside) // the others are part of the view
 	}
-	r.Imports = append(r.Imports, beside...)
+	for _, spec := range beside {
+		if spec.Type == "local" && !p.plan.CacheInImages {
+			served, store, err := engine.DirectoryImport(spec)
+			if err != nil {
+				s.talk("warning: nothing is read from --cache-from type=local: %v", err)
+				continue
+			}
+			if r.Stores == nil {
+				r.Stores = map[string]content.Store{}
+			}
+			spec, r.Stores[served.Attributes["src"]] = served, store
+		}
+		r.Imports = append(r.Imports, spec)
+	}
+	r.Options.Values = append(r.Options.Values, p.values...)
 	r.Options.Context, _ = filepath.Abs(o.build.Context)
 	return r
 }

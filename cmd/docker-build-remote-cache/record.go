@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -33,6 +34,7 @@ func newRecorder(on *platform, o *options, p *prepared) *recorder {
 		Branch: p.plan.Branch.Name, DefaultBranch: p.plan.Default.Name,
 		Trust: string(p.plan.Origin.Trust), TrustReason: p.plan.Origin.Reason,
 	}
+	r.report.Advice = p.reportedAdvice()
 	return r
 }
 
@@ -152,6 +154,58 @@ func (r *recorder) saved(steps []engine.Step, saved []cache.Saved, k *keeper, st
 			}
 		}
 	}
+}
+
+// mounts notes what became of the cache mounts.
+func (r *recorder) mounts(m *mountKeeper, outcome engine.Outcome) {
+	for _, plan := range m.plan.Mounts {
+		key := plan.Mount.Key()
+		record, found := m.records[key], m.found.Mounts[key]
+		one := report.Mount{Name: key, Stages: plan.Stages, Used: record.touched}
+		if record.tried {
+			one.Restored = &report.MountRestored{
+				Ref: found.Ref.String(), Level: string(found.Slot.Level), Warm: record.restored.Warm, Seconds: record.restoreTook.Seconds(),
+				Entries: record.restored.Entries, Bytes: record.restored.Bytes, Downloaded: record.restored.Downloaded,
+			}
+			if record.restoreErr != nil {
+				one.Restored.Error = record.restoreErr.Error()
+			}
+		}
+		if record.touched && len(plan.Writes) > 0 && record.saveErr == nil && record.saveTook > 0 {
+			c := record.changes
+			one.Changes = &report.MountChanges{
+				New: c.New, Changed: c.Changed, Removed: c.Removed, NewBytes: c.NewBytes, Uploaded: c.Uploaded,
+				Entries: c.Entries, Bytes: c.Bytes, Seconds: record.saveTook.Seconds(),
+			}
+		}
+		for _, saved := range record.saved {
+			entry := report.Saved{Ref: saved.Ref.String()}
+			if saved.Err != nil {
+				entry.Error = saved.Err.Error()
+			}
+			one.Saved = append(one.Saved, entry)
+		}
+		one.Note = mountNote(plan, record, found, outcome)
+		r.report.Mounts = append(r.report.Mounts, one)
+	}
+}
+
+// mountNote says what the figures of a mount do not: why it is not saved, or
+// was not restored.
+func mountNote(plan cache.MountPlan, record *mountRecord, found cache.FoundMount, outcome engine.Outcome) string {
+	switch {
+	case record.saveErr != nil:
+		return record.saveErr.Error()
+	case record.touched && !record.tried && found.Ref.Tag != "":
+		return "its step was expected to be a hit, and ran"
+	case record.changes.LeftOut+record.changes.Busy > 0:
+		return fmt.Sprintf("left out: %d sockets and devices, %d files that changed meanwhile", record.changes.LeftOut, record.changes.Busy)
+	case !record.touched && outcome.Result == engine.OK:
+		return "its steps were cached"
+	case record.touched && len(plan.Writes) == 0 && plan.Mount.ReadOnly:
+		return "no step may write to it"
+	}
+	return ""
 }
 
 // write prints the table for people, writes the file for machines, and tells

@@ -36,6 +36,9 @@ func (s surroundings) talk(format string, args ...any) {
 
 // run is the whole program; it returns the exit status.
 func run(ctx context.Context, s surroundings) int {
+	if len(s.args) > 0 && s.args[0] == mountVerb {
+		return serveMount(ctx, s)
+	}
 	s = s.onPlatform()
 	if len(s.args) > 0 && s.args[0] == saveVerb {
 		return save(ctx, s)
@@ -65,7 +68,7 @@ func run(ctx context.Context, s surroundings) int {
 		return s.fail(err)
 	}
 	if o.dryRun {
-		if err := p.plan.Fprint(defused(s.stdout)); err != nil {
+		if err := p.print(defused(s.stdout)); err != nil {
 			return s.fail(err)
 		}
 		return 0
@@ -90,7 +93,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	}
 	defer e.Close()
 	r.engine(e.Name)
-	if err := e.Check(o.build); err != nil {
+	if err := check(e, o); err != nil {
 		return s.fail(err)
 	}
 	if err := p.editFile(ctx, s, e, o); err != nil {
@@ -100,6 +103,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	client := registry.NewClient(s.registryOptions())
 
 	p.plan.CacheInImages = !e.RegistryCache
+	helper := mountHelper(ctx, e, p)
 	started := time.Now()
 	found := s.look(ctx, client, p)
 	if e.BuildKit { // the classic builder's keys know neither
@@ -111,20 +115,19 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 
 	started = time.Now()
 	k := &keeper{
-		options: o, prepared: p, engine: e, state: st, warn: s.talk,
+		options: o, prepared: p, engine: e, state: st, warn: s.talk, mounts: newMountKeeper(o, p, client, found, helper),
 		newSaver: func(b engine.Build) *cache.Saver { return cache.NewSaver(client, b, p.plan, found, version()) },
 	}
 	k.writeState(nil, false)
-	b, outcome, err := buildWith(ctx, s, e, request(s, o, p, view), k, led)
+	ask := request(s, o, p, view)
+	ask.Mounts = k.mounts.request(view)
+	b, outcome, err := buildWith(ctx, s, e, ask, k, led)
 	if err != nil {
 		return s.fail(err)
 	}
 	defer b.Close()
 	r.built(outcome, started)
 	r.report.Warnings = append(r.report.Warnings, led.warnings...)
-	if outcome.Result != engine.OK {
-		s.tellFailure(p, outcome)
-	}
 
 	// From here on the work of the build is done: what follows is the exit
 	// trap. A signal shortens it but does not skip it.
@@ -133,14 +136,19 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	defer limit()
 	delivered, deliverErr := deliver(trap, s, o, p, b, outcome)
 	r.delivered(delivered, deliverErr)
+	k.delivered = delivered
 	saved := k.save(trap, b, outcome)
 	if outcome.Result != engine.BuildCanceled {
 		r.attribute(trap, b, view)
 	}
 	r.saved(b.Steps(), saved, k, started)
 	r.report.Warnings = append(r.report.Warnings, p.bustedBy(found, b.Steps())...)
+	r.mounts(k.mounts, outcome)
 
-	b.Close() // ends the progress before the report is printed
+	b.Close() // ends the progress, and with it BuildKit's own summary of errors
+	if outcome.Result != engine.OK {
+		s.tellFailure(p, outcome)
+	}
 	if err := r.write(s, o); err != nil {
 		s.talk("warning: %v", err)
 	}
@@ -169,7 +177,7 @@ func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.R
 	}
 	b.Close()
 	s.talk("warning: the cache %s broke the build (%v); building again without it", cmp.Or(r.Imports[0].Attributes["ref"], "served by this build"), outcome.Err)
-	r.Imports = nil
+	r.Imports, r.Mounts.Records = nil, nil
 	return buildOnce(ctx, e, r, k)
 }
 

@@ -143,15 +143,19 @@ func (s surroundings) resume(ctx context.Context, o *options, p *prepared, st *s
 	}
 	defer e.Close()
 	client := registry.NewClient(s.registryOptions())
+	helper := mountHelper(ctx, e, p)
 	found := cache.Look(ctx, client, p.plan)
+	mounts := newMountKeeper(o, p, client, found, helper)
 	askForProxies(o, p, e) // as the build did, or its steps are not found
-	b, err := e.Resume(request(s, o, p, cache.View{}), *st.Build)
+	ask := request(s, o, p, cache.View{})
+	ask.Mounts = mounts.request(cache.View{})
+	b, err := e.Resume(ask, *st.Build)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
 	k := &keeper{
-		options: o, prepared: p, engine: e, imported: true, state: st, warn: s.talk, rest: func() {},
+		options: o, prepared: p, engine: e, imported: true, state: st, warn: s.talk, rest: func() {}, mounts: mounts,
 		saver: cache.NewSaver(client, b, p.plan, found, version()),
 	}
 	saved := k.save(ctx, b, b.Wait())
@@ -166,7 +170,7 @@ func (s surroundings) resume(ctx context.Context, o *options, p *prepared, st *s
 		}
 		s.talk("%s is saved to %s", one.Stage, one.Ref)
 	}
-	if len(saved) == 0 {
+	if !s.tellMountsSaved(mounts) && len(saved) == 0 {
 		s.talk("nothing to save: the build had completed nothing new")
 	}
 	return nil

@@ -49,7 +49,11 @@ func (s surroundings) look(ctx context.Context, client *registry.Client, p *prep
 	found := cache.Look(ctx, client, p.plan)
 	if err := <-answer; errors.Is(err, registry.ErrUnauthorized) {
 		p.plan = p.plan.MakeReadOnly(fmt.Sprintf("no right to write to %s: cache is read-only", p.plan.Repository))
-		s.talk("warning: %s may be read but not written: no cache is saved; %s", p.plan.Repository, registryHint(err))
+		may := "may be read but not written"
+		if found.Refused {
+			may = "may neither be read nor written"
+		}
+		s.talk("warning: %s %s: no cache is saved; %s", p.plan.Repository, may, registryHint(err))
 	}
 	return found
 }

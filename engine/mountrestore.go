@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/opencontainers/go-digest"
+)
+
+// mountGate has cache mounts restored before the steps that use them begin.
+//
+// A step's cache mounts are no part of its inputs, so that nothing inside the
+// definition can make it wait without giving it another key. Instead the
+// definition is evaluated in parts: what a step with a mount needs first, and
+// the step itself once its mounts are there. BuildKit does not tell whether a
+// step will be a hit; that is concluded from the records of the imported cache
+// and from what became of the inputs. A wrong guess costs a restore that
+// nobody needed, or gives the step an empty mount, as if nothing were kept.
+type mountGate struct {
+	build *solveBuild
+	gw    client.Client
+
+	mu       sync.Mutex
+	passed   map[digest.Digest]func() // waits for a step's mounts, by vertex
+	restored map[string]func()        // restores a mount, once, by key
+}
+
+func newMountGate(b *solveBuild, gw client.Client) *mountGate {
+	return &mountGate{build: b, gw: gw, passed: map[digest.Digest]func(){}, restored: map[string]func(){}}
+}
+
+// below restores the mounts that the evaluation of an edge will use. What goes
+// wrong in doing so is left to the evaluation itself.
+func (m *mountGate) below(ctx context.Context, g platformGraph, e edge) {
+	var work sync.WaitGroup
+	for _, vertex := range m.stepsBelow(g, e) {
+		work.Go(m.pass(ctx, g, vertex))
+	}
+	work.Wait()
+}
+
+// stepsBelow are the steps at or below an edge with mounts to restore.
+func (m *mountGate) stepsBelow(g platformGraph, e edge) []digest.Digest {
+	wanted := m.build.request.Mounts.restorable()
+	if len(wanted) == 0 {
+		return nil
+	}
+	with := map[digest.Digest]bool{}
+	for _, use := range g.mounts {
+		with[use.vertex] = with[use.vertex] || wanted[use.key]
+	}
+	var steps []digest.Digest
+	seen := map[digest.Digest]bool{}
+	g.graph.walk(e, func(e edge) bool {
+		if with[e.vertex] && !seen[e.vertex] {
+			seen[e.vertex] = true
+			steps = append(steps, e.vertex)
+		}
+		return true
+	})
+	return steps
+}
+
+// pass waits until a step may begin.
+func (m *mountGate) pass(ctx context.Context, g platformGraph, vertex digest.Digest) func() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.passed[vertex] == nil {
+		m.passed[vertex] = sync.OnceFunc(func() { m.open(ctx, g, vertex) })
+	}
+	return m.passed[vertex]
+}
+
+func (m *mountGate) open(ctx context.Context, g platformGraph, vertex digest.Digest) {
+	known := newHits(g.graph, m.build.request.Mounts.Records, func(v digest.Digest) bool { return m.wasHit(g, v) })
+	var early, inputs sync.WaitGroup
+	var reached atomic.Bool // the step, as nothing that it needs has failed
+	reached.Store(true)
+	defer early.Wait()
+	for _, use := range g.mounts {
+		// One that begins with a stage has to wait for it.
+		if use.vertex == vertex && use.mount.Input < 0 && !known.possible(vertex) {
+			early.Go(m.restore(ctx, g, use))
+		}
+	}
+	for _, in := range g.graph.ops[vertex].Inputs {
+		if e := inputEdge(in); !g.graph.fetched(e.vertex) {
+			inputs.Go(func() {
+				m.below(ctx, g, e)
+				if m.build.evaluateEdge(ctx, m.gw, g, e) != nil {
+					reached.Store(false)
+				}
+			})
+		}
+	}
+	inputs.Wait()
+	if !reached.Load() || ctx.Err() != nil {
+		return
+	}
+	if known.possible(vertex) {
+		known.content = m.build.contents(ctx, g.graph, vertex)
+	}
+	if known.certain(vertex) {
+		return
+	}
+	for _, use := range g.mounts {
+		if use.vertex == vertex {
+			early.Go(m.restore(ctx, g, use))
+		}
+	}
+}
+
+func (m *mountGate) restore(ctx context.Context, g platformGraph, use mountUse) func() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.build.request.Mounts
+	if !r.restorable()[use.key] {
+		return func() {}
+	}
+	if m.restored[use.key] == nil {
+		m.restored[use.key] = sync.OnceFunc(func() {
+			r.Restore(ctx, use.key, func(ctx context.Context, handler MountHandler) error {
+				return m.build.engine.reach(ctx, m.build.sender, g.graph, use, r.Helper, handler)
+			})
+		})
+	}
+	return m.restored[use.key]
+}
+
+// wasHit tells of a vertex that has been evaluated whether it was a hit, once
+// the status stream has told.
+func (m *mountGate) wasHit(g platformGraph, vertex digest.Digest) bool {
+	limit := time.After(streamLag)
+	for {
+		changed := m.build.tracker.wait()
+		if m.build.tracker.completed(g.graph, vertex) {
+			return m.build.hit(g, vertex)
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			return false
+		}
+	}
+}
