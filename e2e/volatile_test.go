@@ -330,26 +330,36 @@ func TestVolatileIsRefused(t *testing.T) {
 // What a killed build left is saved by a process that does not know the value,
 // and found by one that has another.
 func TestSaveWithoutTheVolatileValue(t *testing.T) {
-	r := onBuildKit(t)
-	const dockerfile = "FROM BASE AS builder\nARG T\nENV U=u-$T\nRUN test \"$U\" = \"u-$T\" && echo done >/done\nRUN echo now in the step && sleep 600\n"
-	r.write(t, "Dockerfile", dockerfile)
-	state := filepath.Join(t.TempDir(), "state")
-	branch := r.on("feat/x").with("--volatile-arg", "T", "--progress", "plain")
-	p := branch.setting("T=first-of-mine").with("--checkpoint", "0").start(t, r.image("1"), "--state", state)
-	p.await(t, " now in the step\n")
-	awaitState(t, state, completed("[builder 2/3]"))
-	p.kill(t)
-	raw, err := os.ReadFile(state)
-	if err != nil || bytes.Contains(raw, []byte("of-mine")) {
-		t.Errorf("%v\n%s", err, raw)
+	t.Parallel()
+	for _, kind := range rescueKinds[:2] {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRunner(t, kind.kind)
+			const dockerfile = "FROM BASE AS builder\nARG T\nENV U=u-$T\nRUN test \"$U\" = \"u-$T\" && echo done >/done\nRUN echo now in the step && sleep 600\n"
+			r.write(t, "Dockerfile", dockerfile)
+			state := filepath.Join(t.TempDir(), "state")
+			branch := r.on("feat/x").with("--volatile-arg", "T", "--progress", "plain")
+			p := branch.setting("T=first-of-mine").with("--checkpoint", "0").start(t, r.image("1"), "--state", state)
+			p.await(t, " now in the step\n")
+			step := "[builder 2/3]"
+			if kind.old {
+				step = "RUN test"
+			}
+			awaitState(t, state, completed(step))
+			p.kill(t)
+			raw, err := os.ReadFile(state)
+			if err != nil || bytes.Contains(raw, []byte("of-mine")) {
+				t.Errorf("%v\n%s", err, raw)
+			}
+			r.verb(t, 0, "save", "--state", state).wantSaid(t, `builder is saved to .*`)
+
+			r.engine.Fresh(t)
+			r.write(t, "Dockerfile", strings.Replace(dockerfile, "sleep 600", "sleep 0", 1))
+			branch.setting("T=second-of-mine").run(t, 0, r.image("1")).wantSteps(t, "builder=cr")
+
+			// A step that runs without a value sees an empty one.
+			r.write(t, "Dockerfile", "FROM BASE\nARG T\nENV U=u-$T\nRUN test -z \"$T\" && test \"$U\" = u-\n")
+			branch.run(t, 0, r.image("1")).wantSteps(t, "0=r")
+		})
 	}
-	r.verb(t, 0, "save", "--state", state).wantSaid(t, `builder is saved to .*`)
-
-	r.engine.Fresh(t)
-	r.write(t, "Dockerfile", strings.Replace(dockerfile, "sleep 600", "sleep 0", 1))
-	branch.setting("T=second-of-mine").run(t, 0, r.image("1")).wantSteps(t, "builder=cr")
-
-	// A step that runs without a value sees an empty one.
-	r.write(t, "Dockerfile", "FROM BASE\nARG T\nENV U=u-$T\nRUN test -z \"$T\" && test \"$U\" = u-\n")
-	branch.run(t, 0, r.image("1")).wantSteps(t, "0=r")
 }

@@ -39,6 +39,9 @@ Exit status:
   130, 143  the build was interrupted, or terminated
   The state of the cache never changes it.
 
+Other commands, each with a --help: save, after a build that was killed; proxies, which runs
+caching proxies for --proxy.
+
 An image called %s is written with a tag, as in save:latest.
 Documentation: https://github.com/docker-build-remote-cache/docker-build-remote-cache
 `

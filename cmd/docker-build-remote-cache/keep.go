@@ -26,8 +26,6 @@ type keeper struct {
 	mounts   *mountKeeper
 	warn     func(format string, args ...any)
 
-	delivered engine.Delivered // once the build has ended
-
 	saver *cache.Saver // of the build that runs
 	rest  func()       // waits for the checkpoint in flight
 }
@@ -118,7 +116,7 @@ func newState(s surroundings, environment map[string]*string, p *prepared) *stat
 
 // save saves what the build completed. What is not saved then is left to the
 // state file.
-func (k *keeper) save(ctx context.Context, b engine.Build, outcome engine.Outcome) []cache.Saved {
+func (k *keeper) save(ctx context.Context, b engine.Build, outcome engine.Outcome, delivered engine.Delivered) []cache.Saved {
 	k.rest()
 	resumable, _ := b.(engine.Resumable)
 	snapshot := func() *engine.Snapshot {
@@ -132,7 +130,11 @@ func (k *keeper) save(ctx context.Context, b engine.Build, outcome engine.Outcom
 	k.writeState(snapshot(), false)
 	var beside sync.WaitGroup
 	beside.Go(func() { k.mounts.save(ctx, b, outcome) })
-	saved := k.saver.Save(ctx, k.completed(b, outcome))
+	completed := k.completed(b, outcome)
+	if id, err := digest.Parse(delivered.ImageID); err == nil && delivered.Digest != "" && delivered.ImageID != delivered.Digest {
+		completed.Delivered = &cache.DeliveredImage{Repository: k.prepared.plan.Image.Repository, Config: id}
+	}
+	saved := k.saver.Save(ctx, completed)
 	beside.Wait()
 	lost := k.mounts.lost() || slices.ContainsFunc(saved, func(one cache.Saved) bool { return one.Err != nil })
 	k.writeState(nil, !lost)
@@ -160,9 +162,6 @@ func (k *keeper) completed(b engine.Build, outcome engine.Outcome) cache.Complet
 	}
 	for _, stage := range k.prepared.stages {
 		c.Stages = append(c.Stages, *byStage[stage])
-	}
-	if id, err := digest.Parse(k.delivered.ImageID); err == nil && k.delivered.Digest != "" && k.delivered.ImageID != k.delivered.Digest {
-		c.Delivered = &cache.DeliveredImage{Repository: k.prepared.plan.Image.Repository, Config: id}
 	}
 	return c
 }

@@ -136,8 +136,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 	defer limit()
 	delivered, deliverErr := deliver(trap, s, o, p, b, outcome)
 	r.delivered(delivered, deliverErr)
-	k.delivered = delivered
-	saved := k.save(trap, b, outcome)
+	saved := k.save(trap, b, outcome, delivered)
 	if outcome.Result != engine.BuildCanceled {
 		r.attribute(trap, b, view)
 	}

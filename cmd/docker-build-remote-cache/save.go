@@ -142,11 +142,15 @@ func (s surroundings) resume(ctx context.Context, o *options, p *prepared, st *s
 		return err
 	}
 	defer e.Close()
+	// The file is edited as it was for the build, or its steps are not found.
+	if err := p.editFile(ctx, s, e, o); err != nil {
+		return err
+	}
+	askForProxies(o, p, e)
 	client := registry.NewClient(s.registryOptions())
 	helper := mountHelper(ctx, e, p)
 	found := cache.Look(ctx, client, p.plan)
 	mounts := newMountKeeper(o, p, client, found, helper)
-	askForProxies(o, p, e) // as the build did, or its steps are not found
 	ask := request(s, o, p, cache.View{})
 	ask.Mounts = mounts.request(cache.View{})
 	b, err := e.Resume(ask, *st.Build)
@@ -158,7 +162,7 @@ func (s surroundings) resume(ctx context.Context, o *options, p *prepared, st *s
 		options: o, prepared: p, engine: e, imported: true, state: st, warn: s.talk, rest: func() {}, mounts: mounts,
 		saver: cache.NewSaver(client, b, p.plan, found, version()),
 	}
-	saved := k.save(ctx, b, b.Wait())
+	saved := k.save(ctx, b, b.Wait(), engine.Delivered{})
 	b.Close()
 	for _, warning := range k.saver.Warnings() {
 		s.talk("warning: %s", warning)
