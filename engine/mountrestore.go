@@ -87,7 +87,7 @@ func (m *mountGate) open(ctx context.Context, g platformGraph, vertex digest.Dig
 		}
 	}
 	for _, in := range g.graph.ops[vertex].Inputs {
-		if e := inputEdge(in); !g.graph.fetched(e.vertex) {
+		if e := inputEdge(in); !g.graph.fetched(e.vertex) && !(known.possible(vertex) && known.bare(e.vertex)) {
 			inputs.Go(func() {
 				m.below(ctx, g, e)
 				if m.build.evaluateEdge(ctx, m.gw, g, e) != nil {

@@ -81,11 +81,14 @@ func newMountKeeper(o *options, p *prepared, client *registry.Client, found cach
 
 // request is what the engine is asked for.
 func (m *mountKeeper) request(view cache.View) engine.MountRequest {
-	r := engine.MountRequest{Helper: m.helper, Restore: m.restore, Records: view.Records()}
+	r := engine.MountRequest{Helper: m.helper, Restore: m.restore}
 	for _, mount := range m.plan.Mounts {
 		if _, ok := m.found.Mounts[mount.Mount.Key()]; ok {
 			r.Restorable = append(r.Restorable, mount.Mount.Key())
 		}
+	}
+	if len(r.Restorable) > 0 {
+		r.Records = view.Records()
 	}
 	return r
 }
