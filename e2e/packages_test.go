@@ -19,7 +19,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
 // manager is a package manager with a cache, and an upstream that is here.
@@ -252,10 +251,12 @@ func TestADependencyMoreDownloadsOnlyThat(t *testing.T) {
 					r.write(t, name, content)
 				}
 				r.engine.Fresh(t)
-				before, started := upstream.bytes.Load(), time.Now()
+				before := upstream.bytes.Load()
 				o := r.on("master").with("--build-arg", "UPSTREAM="+address).run(t, 0, append([]string{r.image("1")}, options...)...)
 				downloaded := upstream.bytes.Load() - before
-				t.Logf("%d dependencies %v: %d bytes downloaded, %.1f s in all; mounts: %+v", dependencies, options, downloaded, time.Since(started).Seconds(), o.report.Mounts)
+				steps := o.report.Stages[0].Steps
+				t.Logf("%d dependencies %v: %.2f MB downloaded, %.1f s for the step, %.1f s in all", dependencies, options,
+					float64(downloaded)/1e6, steps[len(steps)-1].Seconds, o.report.Seconds)
 				return downloaded
 			}
 			build(1)
