@@ -21,7 +21,7 @@ test: ## run all tests, on the engines and the registry of the testbed
 
 .PHONY: soak
 soak: testbed ## rescue and kill at every step and moment, and repeat what chance could spoil; TRIALS=20
-	SOAK=1 scripts/test -count=1 -v -run 'Rescue|Kill' ./e2e
+	SOAK=1 scripts/test -count=1 -v -run 'Rescue|Kill|ADependencyMore' ./e2e
 	go test -count=1 -timeout 3h ./e2e -run 'Rebased|Sibling|Matrix|TwoBuilds|FiveStages|NoSecret' -trials $(or $(TRIALS),20)
 	go test -count=1 -timeout 3h ./e2e -run '^$$' -bench PlainBuildx -benchtime $(or $(TRIALS),20)x
 

@@ -57,7 +57,7 @@ func TestMounts(t *testing.T) {
 		whole, changed = b.keepMount(t, r, tool, fmt.Sprintf("%s/bench/mounts-%s-%d", b.registry, stamp, round), all, some)
 	}
 	var w strings.Builder
-	fmt.Fprintf(&w, "%d measurements each, load average %s before, %s after. Medians, and the range:\n\n", *repeats, loadBefore, load())
+	fmt.Fprintf(&w, "Measurements of each: %d, under a load average of %s before, %s after. Medians, and the range:\n\n", *repeats, loadBefore, load())
 	r.writeSeconds(&w)
 	fmt.Fprintf(&w, "\nTo the registry went %.1f MB of the whole mount, %.2f MB of the 1 %%.\n\nThe goals:\n\n", float64(whole)/1e6, float64(changed)/1e6)
 	r.writeGoals(&w, []goal{{"restore and save: at least 3 times faster than cache-dance", cacheDance, mountGoal, 3, thisTool, mountGoal}})

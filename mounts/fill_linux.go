@@ -263,9 +263,9 @@ func fill(ctx context.Context, to int, t tree, w *wire, packs []packFacts) error
 	if err := fillFiles(ctx, to, t, w, packs); err != nil {
 		return err
 	}
-	for _, make := range []func(*place, *entry) error{makeFIFO, makeSymlink, makeHardlink} {
+	for _, makeOne := range []func(*place, *entry) error{makeFIFO, makeSymlink, makeHardlink} {
 		for i := range t.entries {
-			if err := make(p, &t.entries[i]); err != nil {
+			if err := makeOne(p, &t.entries[i]); err != nil {
 				return err
 			}
 		}

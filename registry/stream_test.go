@@ -23,16 +23,18 @@ func noise(size int) []byte {
 func TestBlobsAsStreams(t *testing.T) {
 	t.Parallel()
 	isUpload := func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/blobs/uploads/") }
+	large := []int{2*partSize + 5}
 	for _, tc := range []struct {
 		name   string
+		sizes  []int
 		breaks func(r *http.Request) bool
 	}{
-		{"nothing breaks", func(*http.Request) bool { return false }},
-		{"a part is lost", func(r *http.Request) bool {
+		{"nothing breaks", append(large, 0, 1, partSize-1, partSize), func(*http.Request) bool { return false }},
+		{"a part is lost", large, func(r *http.Request) bool {
 			return r.Method == http.MethodGet && strings.HasPrefix(r.Header.Get("Range"), "bytes=8388608-")
 		}},
-		{"the upload breaks", func(r *http.Request) bool { return r.Method == http.MethodPatch && isUpload(r) }},
-		{"the end of the upload is lost", func(r *http.Request) bool { return r.Method == http.MethodPut && isUpload(r) }},
+		{"the upload breaks", large, func(r *http.Request) bool { return r.Method == http.MethodPatch && isUpload(r) }},
+		{"the end of the upload is lost", large, func(r *http.Request) bool { return r.Method == http.MethodPut && isUpload(r) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -50,7 +52,7 @@ func TestBlobsAsStreams(t *testing.T) {
 				}
 			})
 			blobs := f.client(t).Blobs(f.Repository)
-			for _, size := range []int{0, 1, partSize - 1, partSize, 3*partSize + 5} {
+			for _, size := range tc.sizes {
 				content := noise(size)
 				blob, err := blobs.Put(t.Context(), "x/y", bytes.NewReader(content))
 				if err != nil {
