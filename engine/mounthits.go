@@ -40,6 +40,13 @@ func (h *hits) possible(vertex digest.Digest) bool {
 	return ok && !h.graph.definition.Metadata[string(vertex)].GetIgnoreCache() && slices.ContainsFunc(h.byKey[key], h.hasResult)
 }
 
+// bare tells whether a step is known by its key alone: what needs it may be a
+// hit, but evaluating the step itself would run it.
+func (h *hits) bare(vertex digest.Digest) bool {
+	key, ok := h.graph.recordDigest(edge{vertex, 0})
+	return ok && len(h.byKey[key]) > 0 && !slices.ContainsFunc(h.byKey[key], h.hasResult)
+}
+
 func (h *hits) hasResult(record int) bool {
 	return len(h.records[record].Results)+len(h.records[record].ChainedResults) > 0
 }

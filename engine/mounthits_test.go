@@ -133,8 +133,9 @@ func TestHitsAreCertain(t *testing.T) {
 	}
 }
 
-// --no-cache takes no result, whatever there is.
-func TestNoHitWhereNoCacheIsUsed(t *testing.T) {
+// A result is as good without those it was made from, and none is taken with
+// --no-cache.
+func TestHitsWithoutResults(t *testing.T) {
 	t.Parallel()
 	g := hitGraph(t, "base", "step")
 	vertex := g.named(t, "mounting")
@@ -142,6 +143,19 @@ func TestNoHitWhereNoCacheIsUsed(t *testing.T) {
 	h := newHits(g, records, func(digest.Digest) bool { return true })
 	if !h.possible(vertex) {
 		t.Fatal("no hit is possible")
+	}
+	for _, in := range g.ops[vertex].Inputs {
+		if e := inputEdge(in); g.fetched(e.vertex) {
+			h.content = map[edge][]digest.Digest{e: {digest.FromString("mounted")}}
+		}
+	}
+	before := g.named(t, "step")
+	if h.bare(before) {
+		t.Error("a step with a result is taken for one without")
+	}
+	h.records[3].Results = nil
+	if !h.bare(before) || !h.certain(vertex) {
+		t.Error("a step whose result is lost is evaluated for one that has its own")
 	}
 	g.definition.Metadata[string(vertex)].IgnoreCache = true
 	if h.possible(vertex) || h.certain(vertex) {

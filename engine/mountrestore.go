@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -23,23 +25,74 @@ type mountGate struct {
 	build *solveBuild
 	gw    client.Client
 
+	// ctx ends when the build has failed: nothing is to be waited for then.
+	ctx  context.Context
+	fail context.CancelFunc
+
 	mu       sync.Mutex
 	passed   map[digest.Digest]func() // waits for a step's mounts, by vertex
 	restored map[string]func()        // restores a mount, once, by key
 }
 
-func newMountGate(b *solveBuild, gw client.Client) *mountGate {
-	return &mountGate{build: b, gw: gw, passed: map[digest.Digest]func(){}, restored: map[string]func(){}}
+func newMountGate(ctx context.Context, b *solveBuild, gw client.Client) *mountGate {
+	m := &mountGate{build: b, gw: gw, passed: map[digest.Digest]func(){}, restored: map[string]func(){}}
+	m.ctx, m.fail = context.WithCancel(ctx)
+	return m
 }
 
-// below restores the mounts that the evaluation of an edge will use. What goes
-// wrong in doing so is left to the evaluation itself.
-func (m *mountGate) below(ctx context.Context, g platformGraph, e edge) {
+// below restores the mounts that the evaluation of an edge will use, while
+// what does not wait for one goes on. What goes wrong in doing so is left to
+// the evaluation itself.
+func (m *mountGate) below(g platformGraph, e edge) {
 	var work sync.WaitGroup
-	for _, vertex := range m.stepsBelow(g, e) {
-		work.Go(m.pass(ctx, g, vertex))
+	steps := m.stepsBelow(g, e)
+	if len(steps) == 0 {
+		return
+	}
+	for _, vertex := range steps {
+		work.Go(m.pass(g, vertex))
+	}
+	for _, beside := range m.beside(g, e, steps) {
+		work.Go(func() { m.evaluate(g, beside) })
 	}
 	work.Wait()
+}
+
+// evaluate tells whether an edge has a result.
+func (m *mountGate) evaluate(g platformGraph, e edge) bool {
+	err := m.build.evaluateEdge(m.ctx, m.gw, g, e)
+	if err != nil && !m.build.request.KeepGoing {
+		m.fail()
+	}
+	return err == nil
+}
+
+// beside are the topmost edges below e that no step with mounts is below of.
+// What needs both cannot be satisfied without them, unless they are known by
+// their key alone.
+func (m *mountGate) beside(g platformGraph, e edge, steps []digest.Digest) []edge {
+	waits := map[digest.Digest]bool{}      // at or above such a step
+	for _, vertex := range g.graph.order { // inputs before their users
+		waits[vertex] = slices.Contains(steps, vertex) || slices.ContainsFunc(g.graph.ops[vertex].Inputs, func(in *pb.Input) bool {
+			return waits[digest.Digest(in.Digest)]
+		})
+	}
+	known := m.hits(g)
+	var edges []edge
+	g.graph.walk(e, func(below edge) bool {
+		if waits[below.vertex] {
+			return true
+		}
+		if !g.graph.fetched(below.vertex) && !known.bare(below.vertex) {
+			edges = append(edges, below)
+		}
+		return false
+	})
+	return edges
+}
+
+func (m *mountGate) hits(g platformGraph) *hits {
+	return newHits(g.graph, m.build.request.Mounts.Records, func(v digest.Digest) bool { return m.wasHit(g, v) })
 }
 
 // stepsBelow are the steps at or below an edge with mounts to restore.
@@ -65,17 +118,17 @@ func (m *mountGate) stepsBelow(g platformGraph, e edge) []digest.Digest {
 }
 
 // pass waits until a step may begin.
-func (m *mountGate) pass(ctx context.Context, g platformGraph, vertex digest.Digest) func() {
+func (m *mountGate) pass(g platformGraph, vertex digest.Digest) func() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.passed[vertex] == nil {
-		m.passed[vertex] = sync.OnceFunc(func() { m.open(ctx, g, vertex) })
+		m.passed[vertex] = sync.OnceFunc(func() { m.open(g, vertex) })
 	}
 	return m.passed[vertex]
 }
 
-func (m *mountGate) open(ctx context.Context, g platformGraph, vertex digest.Digest) {
-	known := newHits(g.graph, m.build.request.Mounts.Records, func(v digest.Digest) bool { return m.wasHit(g, v) })
+func (m *mountGate) open(g platformGraph, vertex digest.Digest) {
+	known := m.hits(g)
 	var early, inputs sync.WaitGroup
 	var reached atomic.Bool // the step, as nothing that it needs has failed
 	reached.Store(true)
@@ -83,37 +136,37 @@ func (m *mountGate) open(ctx context.Context, g platformGraph, vertex digest.Dig
 	for _, use := range g.mounts {
 		// One that begins with a stage has to wait for it.
 		if use.vertex == vertex && use.mount.Input < 0 && !known.possible(vertex) {
-			early.Go(m.restore(ctx, g, use))
+			early.Go(m.restore(g, use))
 		}
 	}
 	for _, in := range g.graph.ops[vertex].Inputs {
-		if e := inputEdge(in); !g.graph.fetched(e.vertex) {
+		if e := inputEdge(in); !g.graph.fetched(e.vertex) && !(known.possible(vertex) && known.bare(e.vertex)) {
 			inputs.Go(func() {
-				m.below(ctx, g, e)
-				if m.build.evaluateEdge(ctx, m.gw, g, e) != nil {
+				m.below(g, e)
+				if !m.evaluate(g, e) {
 					reached.Store(false)
 				}
 			})
 		}
 	}
 	inputs.Wait()
-	if !reached.Load() || ctx.Err() != nil {
+	if !reached.Load() || m.ctx.Err() != nil {
 		return
 	}
 	if known.possible(vertex) {
-		known.content = m.build.contents(ctx, g.graph, vertex)
+		known.content = m.build.contents(m.ctx, g.graph, vertex)
 	}
 	if known.certain(vertex) {
 		return
 	}
 	for _, use := range g.mounts {
 		if use.vertex == vertex {
-			early.Go(m.restore(ctx, g, use))
+			early.Go(m.restore(g, use))
 		}
 	}
 }
 
-func (m *mountGate) restore(ctx context.Context, g platformGraph, use mountUse) func() {
+func (m *mountGate) restore(g platformGraph, use mountUse) func() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.build.request.Mounts
@@ -122,7 +175,7 @@ func (m *mountGate) restore(ctx context.Context, g platformGraph, use mountUse) 
 	}
 	if m.restored[use.key] == nil {
 		m.restored[use.key] = sync.OnceFunc(func() {
-			r.Restore(ctx, use.key, func(ctx context.Context, handler MountHandler) error {
+			r.Restore(m.ctx, use.key, func(ctx context.Context, handler MountHandler) error {
 				return m.build.engine.reach(ctx, m.build.sender, g.graph, use, r.Helper, handler)
 			})
 		})

@@ -220,9 +220,10 @@ func (b *solveBuild) evaluateLeaves(ctx context.Context, gw client.Client) error
 		first error
 		work  sync.WaitGroup
 	)
-	gate := newMountGate(b, gw)
+	gate := newMountGate(ctx, b, gw)
+	defer gate.fail()
 	solve := func(g platformGraph, end edge) {
-		gate.below(ctx, g, end)
+		gate.below(g, end)
 		err := b.evaluateEdge(ctx, gw, g, end)
 		if err == nil {
 			return

@@ -81,11 +81,14 @@ func newMountKeeper(o *options, p *prepared, client *registry.Client, found cach
 
 // request is what the engine is asked for.
 func (m *mountKeeper) request(view cache.View) engine.MountRequest {
-	r := engine.MountRequest{Helper: m.helper, Restore: m.restore, Records: view.Records()}
+	r := engine.MountRequest{Helper: m.helper, Restore: m.restore}
 	for _, mount := range m.plan.Mounts {
 		if _, ok := m.found.Mounts[mount.Mount.Key()]; ok {
 			r.Restorable = append(r.Restorable, mount.Mount.Key())
 		}
+	}
+	if len(r.Restorable) > 0 {
+		r.Records = view.Records()
 	}
 	return r
 }
@@ -145,9 +148,13 @@ func (m *mountKeeper) save(ctx context.Context, b engine.Build, outcome engine.O
 	group.Wait()
 }
 
-// errMountEmpty is why a mount is not saved that holds nothing: the step that
-// would have filled it did not get that far.
-var errMountEmpty = errors.New("it is empty")
+// Reasons not to save a mount.
+var (
+	// errMountEmpty: the step that would have filled it did not get that far.
+	errMountEmpty = errors.New("it is empty")
+	// errMountLess: it began empty, though there was something to restore.
+	errMountLess = errors.New("it was not restored, and holds less than what is kept")
+)
 
 func (m *mountKeeper) saveOne(ctx context.Context, b engine.Mounter, plan cache.MountPlan) (mounts.Saved, []cache.Saved, error) {
 	key := plan.Mount.Key()
@@ -156,8 +163,9 @@ func (m *mountKeeper) saveOne(ctx context.Context, b engine.Mounter, plan cache.
 		previous = &found.State
 	}
 	m.mu.Lock()
-	mark := m.records[key].restored.Mark
+	record := *m.records[key]
 	m.mu.Unlock()
+	mark, restored := record.restored.Mark, record.tried && (record.restoreErr == nil || errors.Is(record.restoreErr, mounts.ErrDamaged))
 	for {
 		var state mounts.State
 		var changes mounts.Saved
@@ -172,6 +180,8 @@ func (m *mountKeeper) saveOne(ctx context.Context, b engine.Mounter, plan cache.
 			return changes, nil, err
 		case changes.Entries == 0:
 			return changes, nil, errMountEmpty
+		case previous != nil && !restored && changes.Bytes < previous.Bytes:
+			return changes, nil, errMountLess
 		}
 		saved := cache.SaveMount(ctx, m.client, m.plan, m.found, plan, state, !changes.Unchanged, version())
 		lost := false
@@ -190,7 +200,7 @@ func (m *mountKeeper) lost() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range m.records {
-		if r.saveErr != nil && !errors.Is(r.saveErr, errMountEmpty) {
+		if r.saveErr != nil && !errors.Is(r.saveErr, errMountEmpty) && !errors.Is(r.saveErr, errMountLess) {
 			return true
 		}
 		for _, one := range r.saved {

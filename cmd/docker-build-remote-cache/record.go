@@ -194,10 +194,10 @@ func (r *recorder) mounts(m *mountKeeper, outcome engine.Outcome) {
 // was not restored.
 func mountNote(plan cache.MountPlan, record *mountRecord, found cache.FoundMount, outcome engine.Outcome) string {
 	switch {
-	case record.saveErr != nil:
-		return record.saveErr.Error()
 	case record.touched && !record.tried && found.Ref.Tag != "":
 		return "its step was expected to be a hit, and ran"
+	case record.saveErr != nil:
+		return record.saveErr.Error()
 	case record.changes.LeftOut+record.changes.Busy > 0:
 		return fmt.Sprintf("left out: %d sockets and devices, %d files that changed meanwhile", record.changes.LeftOut, record.changes.Busy)
 	case !record.touched && outcome.Result == engine.OK:
