@@ -50,7 +50,7 @@ func (r Report) markdownTable(b *strings.Builder) {
 		tags, levels := sources(stage, r.Lineages)
 		var from []string
 		for j, tag := range tags {
-			if levels[j] == "-" {
+			if tag == fromNothing && levels[j] == noLevel {
 				from = append(from, tag)
 			} else {
 				from = append(from, cell(tag)+" ("+cell(levels[j])+")")

@@ -116,8 +116,14 @@ func sources(stage Stage, lineages []Lineage) (tags, levels []string) {
 	case stage.Imported != nil:
 		return []string{tag(stage.Imported.Ref)}, []string{cut(clean(stage.Imported.Level), mostLevel)}
 	}
-	return []string{"nothing"}, []string{"-"}
+	return []string{fromNothing}, []string{noLevel}
 }
+
+// What stands for a stage for which nothing was imported.
+const (
+	fromNothing = "nothing"
+	noLevel     = "-"
+)
 
 // saved are the tags a stage was saved to, or why there are none.
 func saved(stage Stage, t tally) []string {

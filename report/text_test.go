@@ -206,6 +206,15 @@ func TestMarkdownIsHarmless(t *testing.T) {
 	})
 }
 
+// A level that reads as none does not let a reference through as it is.
+func TestMarkdownOfALevelThatReadsAsNone(t *testing.T) {
+	t.Parallel()
+	r := Report{Stages: []Stage{{Name: "a", Imported: &Imported{Ref: "[", Level: "-"}}}}
+	if text := r.Markdown(); !strings.Contains(text, "| `a` | `[` (`-`) |") {
+		t.Error(text)
+	}
+}
+
 func TestShorten(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
