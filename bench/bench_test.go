@@ -28,6 +28,7 @@ import (
 var (
 	repeats   = flag.Int("n", 3, "how often each build is measured")
 	only      = flag.String("peers", "", "measure only the peers whose names this regular expression matches")
+	onlyThese = flag.String("scenarios", "", "measure only the scenarios whose names this regular expression matches; those of one history need each other")
 	writeDocs = flag.Bool("write", false, "write docs/benchmarks.md")
 	keep      = flag.String("keep", "", "directory in which to keep outputs and reports")
 )
@@ -98,12 +99,17 @@ func TestBench(t *testing.T) {
 			r.peers = append(r.peers, p.name)
 		}
 	}
-	for _, s := range scenarios {
+	chosen, err := regexp.Compile(*onlyThese)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !chosen.MatchString(s.name) })
+	for _, s := range tried {
 		r.scenarios = append(r.scenarios, s.name)
 	}
 	loadBefore := load()
 	for round := range *repeats {
-		for number, s := range scenarios {
+		for number, s := range tried {
 			for _, p := range measured {
 				if p.only != nil && !slices.Contains(p.only, s.name) {
 					continue
@@ -115,7 +121,7 @@ func TestBench(t *testing.T) {
 			}
 			// After each scenario, so that a run that is stopped is not lost.
 			text := builds(r, round+1, fmt.Sprintf("load average %s before, %s after", loadBefore, load()))
-			publish(t, "builds", text, round+1 == *repeats && number+1 == len(scenarios))
+			publish(t, "builds", text, round+1 == *repeats && number+1 == len(tried))
 		}
 		slices.Reverse(measured) // nobody is always first
 	}
