@@ -288,6 +288,9 @@ func TestCacheMountsOfInterruptedBuilds(t *testing.T) {
 	r.give(t, "waits too")
 	p = branch.start(t, r.image("1"), "--state", state)
 	p.await(t, " holds: waits waits too .")
+	// Another vertex may be running in the state from before the step; that it
+	// has begun is written down within a fifth of a second.
+	time.Sleep(2 * time.Second)
 	awaitState(t, state, func(s stateFile) bool {
 		return slices.ContainsFunc(s.Build.Vertices, func(v stateVertex) bool { return v.Running })
 	})
