@@ -356,7 +356,7 @@ func TestCacheMountsSurviveKill(t *testing.T) {
 	branch := r.on("feat/x")
 	r.give(t, "0")
 	branch.run(t, 0, r.image("1"))
-	whole := "0"
+	whole, took := "0", 4*time.Second // of a run; a later kill finds it ended
 	killed := map[string]int{}
 	for trial := range 40 {
 		if trial%4 != 0 {
@@ -366,14 +366,16 @@ func TestCacheMountsSurviveKill(t *testing.T) {
 		r.give(t, word)
 		p := branch.start(t, r.image("1"))
 		p.await(t, "#1 ")
-		time.Sleep(rand.N(4 * time.Second))
+		time.Sleep(rand.N(took))
 		p.kill(t)
 		if trial%2 == 0 {
 			r.engine.Fresh(t)
 		}
 		end := fmt.Sprint("e", trial)
 		r.give(t, end)
+		began := time.Now()
 		o := branch.run(t, 0, r.image("1"))
+		took = time.Since(began)
 		held := regexp.MustCompile(` holds: (.*) \.`).FindStringSubmatch(o.stderr)
 		switch {
 		case held == nil:
