@@ -212,20 +212,41 @@ func (b *bench) measure(t *testing.T, p peer, s scenario, round, number int) mea
 	}
 }
 
-// settle waits until the files of the engine before are deleted and what is in
-// memory is on the disk: done beside a build, both made its unpacking of layers
-// take anything between one and two times as long.
+// settle waits until the disk of the engine before is let go of, whose file is
+// deleted already, and what is in memory is on the disk: done beside a build, both
+// made its unpacking of layers take longer.
 func (b *bench) settle(t *testing.T) {
 	for deadline := time.Now().Add(buildTimeout); ; time.Sleep(100 * time.Millisecond) {
-		left, err := os.ReadDir(filepath.Join(b.state, "trash"))
-		if len(left) == 0 && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+		left, err := deletedDisks(b.state)
+		if len(left) == 0 && err == nil {
 			break
 		}
 		if err != nil || time.Now().After(deadline) {
-			t.Fatalf("%d deleted directories are left: %v", len(left), err)
+			t.Fatalf("%q are deleted and still in use: %v", left, err)
 		}
 	}
 	syscall.Sync()
+}
+
+// deletedDisks are the files below dir that are deleted and still a loop device's.
+func deletedDisks(dir string) (disks []string, err error) {
+	devices, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		return nil, err
+	}
+	for _, device := range devices {
+		file, err := os.ReadFile(device)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENXIO) {
+			continue // let go of meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		if disk := strings.TrimSpace(string(file)); strings.HasPrefix(disk, dir+"/") && strings.HasSuffix(disk, " (deleted)") {
+			disks = append(disks, disk)
+		}
+	}
+	return disks, nil
 }
 
 // daemons is what an engine and the registry have used of the processors.
