@@ -2,6 +2,7 @@
 package checksum
 
 // #include <stddef.h>
+// #include <stdlib.h>
 //
 // static unsigned int adler32(const unsigned char *text, size_t length) {
 // 	unsigned int low = 1, high = 0;
@@ -17,6 +18,7 @@ import "unsafe"
 
 // Of is the Adler-32 checksum of a text (RFC 1950).
 func Of(text string) uint32 {
-	start := (*C.uchar)(unsafe.StringData(text))
-	return uint32(C.adler32(start, C.size_t(len(text))))
+	start := C.CString(text)
+	defer C.free(unsafe.Pointer(start))
+	return uint32(C.adler32((*C.uchar)(unsafe.Pointer(start)), C.size_t(len(text))))
 }
