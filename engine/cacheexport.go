@@ -35,7 +35,7 @@ func (b *solveBuild) exportOnce(ctx context.Context, ref string, parts []part) (
 	}
 	opt := bkclient.SolveOpt{CacheExports: []bkclient.CacheOptionsEntry{{Type: "registry", Attrs: map[string]string{
 		"ref": ref, "mode": "max", "image-manifest": "true", "oci-mediatypes": "true",
-		"compression": cacheCompression, "compression-level": cacheLevel,
+		"compression": cacheCompression,
 	}}}}
 	response, err := b.exportParts(ctx, parts, opt)
 	if err != nil {

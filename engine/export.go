@@ -17,13 +17,13 @@ import (
 )
 
 // How layers are compressed. Images are gzip, which every engine can run;
-// layers that only a cache holds are zstd at its fastest, which costs a fifth
-// of the time to write and to read. Blobs that exist keep their form, so an
+// layers that only a cache holds are zstd, which costs a fifth of the time to
+// write and to read. It is BuildKit's own level: with a lower one layers are
+// larger and take longer to unpack. Blobs that exist keep their form, so an
 // image is pushed before the cache that shares its layers.
 const (
 	imageCompression = "gzip"
 	cacheCompression = "zstd"
-	cacheLevel       = "1"
 )
 
 // concurrently runs a further build, with a Dockerfile if it plans anything,
@@ -100,13 +100,40 @@ func (b *solveBuild) PushStage(ctx context.Context, stage int, repository string
 		Type: bkclient.ExporterImage,
 		Attrs: map[string]string{
 			"name": repository, "push": "true", "push-by-digest": "true", "store": "false",
-			"oci-mediatypes": "true", "compression": imageCompression,
+			"oci-mediatypes": "true", "compression": b.compression(stage),
 		},
 	}}})
 	if err != nil {
 		return ocispec.Descriptor{}, &ExportError{"push image", err}
 	}
 	return imageDescriptor(response)
+}
+
+// compression is that of a stage's layers, whichever of its image and the cache
+// is written first.
+func (b *solveBuild) compression(stage int) string {
+	for _, g := range b.graphs {
+		if g.inImage(stage, b.request.Target) {
+			return imageCompression
+		}
+	}
+	return cacheCompression
+}
+
+// inImage tells whether a stage's layers are layers of the target's image.
+func (g platformGraph) inImage(stage, target int) bool {
+	end, ok := g.ends[stage]
+	if !ok {
+		return true // scratch: there are none
+	}
+	found := false
+	if top, ok := g.ends[target]; ok {
+		g.graph.walkLayers(top, func(e edge) bool {
+			found = found || e == end
+			return !found
+		})
+	}
+	return found
 }
 
 // PushPartial implements Build: ExportCache has what is complete.
