@@ -87,7 +87,8 @@ func (s *Saver) saveImages(ctx context.Context, c Completed, partial bool) error
 		s.saved = nil
 		plan, slots := s.plan.stage(stage.Index), s.due(c, stage)
 		if stage.Whole {
-			s.stage(ctx, plan, slots, false)
+			entry, err := s.entry(ctx, plan, false)
+			s.stage(ctx, plan, slots, entry, err)
 		} else {
 			s.partialImage(ctx, plan, slots[0])
 		}

@@ -5,25 +5,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// stage writes the entry of one whole stage to slots.
-func (s *Saver) stage(ctx context.Context, plan StagePlan, slots []Slot, merelyImported bool) {
-	entry, err := s.entry(ctx, plan, merelyImported)
-	for _, slot := range slots {
-		saved := Saved{Stage: plan.Name, Ref: s.plan.Repository.Tagged(s.plan.Tags(slot)[0]), Err: err}
+// stage writes the entry of one whole stage to slots, unless there is none for
+// an error.
+func (s *Saver) stage(ctx context.Context, plan StagePlan, slots []Slot, entry registry.Entry, err error) {
+	saved := make([]Saved, len(slots))
+	var puts sync.WaitGroup
+	for i, slot := range slots {
+		saved[i] = Saved{Stage: plan.Name, Ref: s.plan.Repository.Tagged(s.plan.Tags(slot)[0]), Err: err}
 		if err == nil {
-			saved.Ref, saved.Note, saved.Err = s.put(ctx, slot, entry)
+			puts.Go(func() { saved[i].Ref, saved[i].Note, saved[i].Err = s.put(ctx, slot, entry) })
 		}
-		s.tell(saved)
+	}
+	puts.Wait()
+	for _, one := range saved {
+		s.tell(one)
 	}
 }
 
-// entry pushes the stage's image and describes it with its cache.
+// entry pushes the stage's image and describes it.
 func (s *Saver) entry(ctx context.Context, plan StagePlan, merelyImported bool) (registry.Entry, error) {
 	image := ocispec.Descriptor{}
 	imported, found, ok := s.found.imageOf(plan.Name)
@@ -43,7 +49,7 @@ func (s *Saver) entry(ctx context.Context, plan StagePlan, merelyImported bool) 
 			return registry.Entry{}, fmt.Errorf("push stage %s: %w", plan.Name, err)
 		}
 	}
-	entry := registry.Entry{Cache: s.cache}
+	entry := registry.Entry{}
 	if image.MediaType != ocispec.MediaTypeImageIndex {
 		entry.Images = []ocispec.Descriptor{image}
 		return entry, nil

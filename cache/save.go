@@ -142,33 +142,47 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 	if c.Success {
 		exported = s.plan.Repository.Tagged(s.plan.Owner().CacheExportTag())
 	}
-	exportErr := s.exportAll(ctx, c, tag)
 	s.pushed = c.Pushed
 	s.noteTimes(c)
+	export := sync.OnceValue(func() error { return s.exportAll(ctx, c, tag) })
+	var lost error
+	if !c.Success {
+		lost = export() // first, as there may be no time for the rest
+	}
 	group := errgroup.Group{}
 	group.SetLimit(maxPushes)
+	group.Go(export)
 	for _, stage := range c.Stages {
 		plan := s.plan.stage(stage.Index)
 		switch {
 		case len(due[stage.Index]) == 0:
-		case exportErr != nil:
-			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: !stage.Whole, Err: exportErr})
+		case lost != nil:
+			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: !stage.Whole, Err: lost})
 		case s.written[stage.Index] != nil:
 			for _, saved := range s.written[stage.Index] {
 				s.tell(saved)
 			}
 		case stage.Whole:
-			group.Go(func() error { s.stage(ctx, plan, due[stage.Index], !stage.isNew()); return nil })
+			group.Go(func() error {
+				entry, err := s.entry(ctx, plan, !stage.isNew())
+				if err := export(); err != nil {
+					s.tell(Saved{Stage: plan.Name, Ref: exported, Err: err})
+					return nil
+				}
+				entry.Cache = s.cache
+				s.stage(ctx, plan, due[stage.Index], entry, err)
+				return nil
+			})
 		case c.SeparateCache:
 			s.tell(Saved{Stage: plan.Name, Ref: exported, Partial: true})
 		default:
 			group.Go(func() error { s.partialImage(ctx, plan, due[stage.Index][0]); return nil })
 		}
 	}
-	group.Wait()
-	if exportErr == nil && c.Success {
-		s.supersedePartial(ctx)
-		s.endTogether(ctx, tag)
+	if group.Wait() == nil && c.Success {
+		group.Go(func() error { s.supersedePartial(ctx); return nil })
+		group.Go(func() error { s.endTogether(ctx, tag); return nil })
+		group.Wait()
 	}
 	order := map[string]int{}
 	for i, stage := range s.plan.Stages {
