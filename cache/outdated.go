@@ -13,6 +13,7 @@ import (
 // DeliveredImage is the image of the target where a build has pushed it.
 type DeliveredImage struct {
 	Repository registry.Repository
+	Digest     digest.Digest
 	Config     digest.Digest
 }
 
@@ -32,6 +33,9 @@ func (s *Saver) outdated(ctx context.Context, c Completed, stage CompletedStage)
 		held := s.found.Tags[tag]
 		if !held.keeps(slot) || len(held.Content.Entry.Images) != 1 {
 			continue
+		}
+		if held.Content.Entry.Images[0].Digest == c.Delivered.Digest {
+			return false
 		}
 		raw, _, err := s.w.Manifest(ctx, s.plan.Repository, held.Content.Entry.Images[0].Digest.String())
 		var manifest ocispec.Manifest

@@ -10,6 +10,7 @@ import (
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 )
 
 // promotion moves a tag of an owner to what this build exported. A registry
@@ -42,46 +43,61 @@ func newPartialPromotion(rw ReadWriter, p Plan) *promotion {
 const promotions = 5
 
 // promote makes the tag refer to an export, or to one of which it is a part,
-// and returns the descriptor of that. Once more at the end of a run it finds
-// out whether the tag has been taken meanwhile.
+// and returns the descriptor of that, once it stays so. Once more at the end of
+// a run it finds out whether the tag has been taken meanwhile.
 func (p *promotion) promote(ctx context.Context, exported ocispec.Descriptor) (ocispec.Descriptor, error) {
 	for range promotions {
-		held, err := p.rw.Head(ctx, p.repo, p.tag)
-		switch {
-		case err == nil && held.Digest == exported.Digest:
-			return exported, nil
-		case err != nil && !errors.Is(err, registry.ErrNotFound):
-			return exported, err
+		placed, moved, err := p.place(ctx, exported)
+		if err != nil || !moved {
+			return placed, err
 		}
-		own, _, err := p.rw.Manifest(ctx, p.repo, exported.Digest.String())
-		if err != nil {
-			return exported, err
-		}
-		raw := own
-		if held.Digest != "" && held.Digest != p.replaceable {
-			united, err := p.unite(ctx, exported.Digest, held.Digest)
-			switch {
-			case errors.Is(err, errUnusable):
-				// It would be of no use to the next build either.
-			case err != nil:
-				return exported, err
-			case united.digest == held.Digest:
-				return held, nil
-			default:
-				raw = united.raw
-			}
-		}
-		moved, err := p.rw.PutManifest(ctx, p.repo, p.tag, raw, ocispec.MediaTypeImageManifest)
-		if errors.Is(err, registry.ErrRejected) {
-			// The registry has lost a layer of what was united with.
-			moved, err = p.rw.PutManifest(ctx, p.repo, p.tag, own, ocispec.MediaTypeImageManifest)
-		}
-		if err != nil {
-			return exported, err
-		}
-		exported = moved
+		exported = placed
 	}
 	return exported, nil // others go on moving it, and unite with this
+}
+
+// place makes the tag refer to an export, or to one of which it is a part, and
+// returns the descriptor of that, and whether the tag had to be moved.
+func (p *promotion) place(ctx context.Context, exported ocispec.Descriptor) (placed ocispec.Descriptor, moved bool, err error) {
+	var own []byte
+	var reading errgroup.Group
+	reading.Go(func() (err error) {
+		own, _, err = p.rw.Manifest(ctx, p.repo, exported.Digest.String())
+		return err
+	})
+	held, err := p.rw.Head(ctx, p.repo, p.tag)
+	unread := reading.Wait()
+	switch {
+	case err == nil && held.Digest == exported.Digest:
+		return exported, false, nil
+	case err != nil && !errors.Is(err, registry.ErrNotFound):
+		return exported, false, err
+	case unread != nil:
+		return exported, false, unread
+	}
+	raw := own
+	if held.Digest != "" && held.Digest != p.replaceable {
+		united, err := p.unite(ctx, exported.Digest, held.Digest)
+		switch {
+		case errors.Is(err, errUnusable):
+			// It would be of no use to the next build either.
+		case err != nil:
+			return exported, false, err
+		case united.digest == held.Digest:
+			return held, false, nil
+		default:
+			raw = united.raw
+		}
+	}
+	placed, err = p.rw.PutManifest(ctx, p.repo, p.tag, raw, ocispec.MediaTypeImageManifest)
+	if errors.Is(err, registry.ErrRejected) {
+		// The registry has lost a layer of what was united with.
+		placed, err = p.rw.PutManifest(ctx, p.repo, p.tag, own, ocispec.MediaTypeImageManifest)
+	}
+	if err != nil {
+		return exported, false, err
+	}
+	return placed, true, nil
 }
 
 // united is the manifest of a cache that has what two have.

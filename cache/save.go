@@ -218,7 +218,7 @@ func (s *Saver) exportAll(ctx context.Context, c Completed, tag *promotion) erro
 	}
 	desc, err := s.export(ctx, s.plan.Owner().StagingTag())
 	if err == nil {
-		desc, err = tag.promote(ctx, desc)
+		desc, _, err = tag.place(ctx, desc) // endTogether sees whether it stays
 	}
 	s.cache = &desc
 	if err == nil {

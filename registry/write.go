@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -99,7 +100,8 @@ func (c *Client) Delete(ctx context.Context, repository Repository, tagOrDigest 
 
 // CanPush asks whether the credentials allow to write to the repository: nil,
 // or ErrUnauthorized and the rest. It begins an upload and gives it up, since
-// registries are known to hand out tokens for rights they do not grant.
+// registries are known to hand out tokens for rights they do not grant. The
+// giving up is not waited for: an upload that is left expires.
 func (c *Client) CanPush(ctx context.Context, repository Repository) error {
 	q := question{op: "ask to push to", repository: repository, whole: true, scope: transport.PushScope}
 	return c.ask(ctx, q, func(ctx context.Context, s *session, ref name.Reference) error {
@@ -122,15 +124,24 @@ func (c *Client) CanPush(ctx context.Context, repository Repository) error {
 		if err != nil || upload.Host != begin.URL.Host {
 			return nil // left to expire
 		}
-		end, err := http.NewRequestWithContext(ctx, http.MethodDelete, upload.String(), nil)
-		if err != nil {
-			return nil
-		}
-		if ended, err := client.Do(end); err == nil {
-			ended.Body.Close()
-		}
+		go giveUp(context.WithoutCancel(ctx), client, upload)
 		return nil
 	})
+}
+
+// giveUpTimeout bounds the giving up of an upload.
+const giveUpTimeout = 10 * time.Second
+
+func giveUp(ctx context.Context, client http.Client, upload *url.URL) {
+	ctx, cancel := context.WithTimeout(ctx, giveUpTimeout)
+	defer cancel()
+	end, err := http.NewRequestWithContext(ctx, http.MethodDelete, upload.String(), nil)
+	if err != nil {
+		return
+	}
+	if ended, err := client.Do(end); err == nil {
+		ended.Body.Close()
+	}
 }
 
 // manifest is raw content on its way to the registry, a remote.Taggable.

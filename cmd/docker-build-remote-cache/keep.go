@@ -131,8 +131,10 @@ func (k *keeper) save(ctx context.Context, b engine.Build, outcome engine.Outcom
 	var beside sync.WaitGroup
 	beside.Go(func() { k.mounts.save(ctx, b, outcome) })
 	completed := k.completed(b, outcome)
-	if id, err := digest.Parse(delivered.ImageID); err == nil && delivered.Digest != "" && delivered.ImageID != delivered.Digest {
-		completed.Delivered = &cache.DeliveredImage{Repository: k.prepared.plan.Image.Repository, Config: id}
+	image, noImage := digest.Parse(delivered.Digest)
+	config, noConfig := digest.Parse(delivered.ImageID)
+	if noImage == nil && noConfig == nil && config != image {
+		completed.Delivered = &cache.DeliveredImage{Repository: k.prepared.plan.Image.Repository, Digest: image, Config: config}
 	}
 	saved := k.saver.Save(ctx, completed)
 	beside.Wait()
