@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"os"
@@ -50,6 +51,7 @@ type partReader struct {
 	cancel   context.CancelFunc
 	blob     ocispec.Descriptor
 	parts    chan chan part
+	stopped  error // why not all parts were asked for; set before parts is closed
 	verifier hash.Hash
 	read     int64
 	current  []byte
@@ -68,6 +70,7 @@ func (r *partReader) ask(ctx context.Context, b Blobs) {
 		select {
 		case r.parts <- answer:
 		case <-ctx.Done():
+			r.stopped = context.Cause(ctx)
 			return
 		}
 		if r.blob.Size <= partSize {
@@ -106,6 +109,9 @@ func (r *partReader) Read(p []byte) (int, error) {
 }
 
 func (r *partReader) end() error {
+	if r.stopped != nil {
+		return fmt.Errorf("read the blob %s: %w", r.blob.Digest, r.stopped)
+	}
 	if got := digest.NewDigest(r.blob.Digest.Algorithm(), r.verifier); r.read != r.blob.Size || got != r.blob.Digest {
 		return invalidf("the blob %s has %d bytes of the digest %s", r.blob.Digest, r.read, got)
 	}

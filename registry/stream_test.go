@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -125,5 +126,25 @@ func TestAChangedPartIsInvalid(t *testing.T) {
 	defer r.Close()
 	if n, err := io.Copy(io.Discard, r); n != 2*partSize || !errors.Is(err, ErrInvalid) {
 		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+// A blob whose reading was given up is not a damaged one.
+func TestACancelledBlobIsCancelled(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, nil)
+	blobs := f.client(t).Blobs(f.Repository)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 { // which part is asked for last is chance
+		r, err := blobs.Get(ctx, ocispec.Descriptor{Digest: digest.FromString("x"), Size: 9 * partSize})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, r)
+		r.Close()
+		if !errors.Is(err, context.Canceled) || errors.Is(err, ErrInvalid) {
+			t.Fatal(err)
+		}
 	}
 }
