@@ -237,20 +237,25 @@ func (t *triggers) sources() ([]source, error) {
 func (t *triggers) parse() ([]source, error) {
 	var sources []source
 	for _, expression := range t.expressions {
-		tree, err := parser.Parse(strings.NewReader(expression))
-		if err != nil {
-			return nil, err
-		}
-		if len(tree.AST.Children) != 1 {
-			return nil, fmt.Errorf("%q is not one instruction", expression)
-		}
-		command, err := instructions.ParseCommand(tree.AST.Children[0])
+		command, err := parseTrigger(expression)
 		if err != nil {
 			return nil, err
 		}
 		sources = append(sources, sourcesOf(command, 0)...)
 	}
 	return sources, nil
+}
+
+// parseTrigger reads the instruction behind ONBUILD, heredocs included.
+func parseTrigger(expression string) (instructions.Command, error) {
+	tree, err := parser.Parse(strings.NewReader(expression))
+	if err != nil {
+		return nil, err
+	}
+	if len(tree.AST.Children) != 1 {
+		return nil, fmt.Errorf("%q is not one instruction", expression)
+	}
+	return instructions.ParseCommand(tree.AST.Children[0])
 }
 
 // findCycle gives a stage that uses itself, directly or through others, or -1.

@@ -133,7 +133,7 @@ type tracedStage struct {
 	shell     string // the program of SHELL, "" for the default
 	// runtime are the instructions that the container runs, by kind.
 	runtime map[string]*parser.Node
-	onbuild []*parser.Node
+	onbuild []*instructions.OnbuildCommand
 }
 
 func (s *tracedStage) clone() *tracedStage {
@@ -220,14 +220,10 @@ func (t *tracer) from(node *parser.Node, c *instructions.Stage) error {
 
 // trigger checks an ONBUILD instruction, which acts in this stage, and which
 // an edit would change for every stage.
-func (t *tracer) trigger(node *parser.Node) error {
-	tree, err := parser.Parse(strings.NewReader(strings.TrimSpace(node.Original[len(node.Value):])))
-	if err != nil || len(tree.AST.Children) != 1 {
-		return nil // a Fault of the stage
-	}
-	command, err := instructions.ParseInstruction(tree.AST.Children[0])
+func (t *tracer) trigger(onbuild *instructions.OnbuildCommand) error {
+	command, err := parseTrigger(onbuild.Expression)
 	if err != nil {
-		return nil
+		return nil // a Fault of the stage
 	}
 	arg := t.uses(command)
 	switch c := command.(type) {
@@ -245,7 +241,7 @@ func (t *tracer) trigger(node *parser.Node) error {
 	if arg == "" {
 		return nil
 	}
-	return &VolatileError{node.StartLine, "ONBUILD needs the volatile ARG " + arg, "write the instruction in the stages that are based on this one"}
+	return &VolatileError{onbuild.Location()[0].Start.Line, "ONBUILD needs the volatile ARG " + arg, "write the instruction in the stages that are based on this one"}
 }
 
 // arg takes in an ARG. One that is not given has its default, or else the
@@ -398,7 +394,7 @@ func (t *tracer) instruction(node *parser.Node, command any) error {
 			t.scope().shell = path.Base(c.Shell[0])
 		}
 	case *instructions.OnbuildCommand:
-		t.scope().onbuild = append(t.scope().onbuild, node)
+		t.scope().onbuild = append(t.scope().onbuild, c)
 	case *instructions.CmdCommand, *instructions.EntrypointCommand, *instructions.HealthCheckCommand:
 		t.scope().runtime[kind] = node
 	}

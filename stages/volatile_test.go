@@ -185,6 +185,7 @@ func TestVolatileErrors(t *testing.T) {
 		"a variable name":          {"FROM a\nARG T\nENV $T=x\n", false, 3, "ENV"},
 		"ONBUILD ARG":              {"FROM a AS b\nONBUILD ARG T\nFROM b\nRUN x\n", false, 2, "ONBUILD needs the volatile ARG T"},
 		"ONBUILD RUN":              {"FROM a AS b\nARG T\nONBUILD RUN x\nFROM b\n", false, 3, "ONBUILD needs"},
+		"ONBUILD RUN of a heredoc": {"FROM a AS b\nARG T\nONBUILD RUN <<E\nx\nE\nFROM b\n", false, 3, "ONBUILD needs"},
 		"exec form, old":           {"FROM a\nARG T\nRUN [\"x\"]\n", true, 3, "only to commands of a shell"},
 		"script, old":              {"FROM a\nARG T\nRUN <<E\n#!/bin/python\nE\n", true, 3, "only to commands of a shell"},
 		"PowerShell, old":          {"FROM a\nARG T\nSHELL [\"powershell\"]\nRUN x\n", true, 4, "to the shell powershell"},
