@@ -3,7 +3,6 @@ package stages
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -85,37 +84,38 @@ func (v *variables) expand(word string) (string, error) {
 	if !utf8.ValidString(word) || strings.ContainsRune(word, 0) {
 		return "", fmt.Errorf("%q is not text", oneLine(word, MaxText))
 	}
-	env := &budget{values: v.values, used: len(word)}
+	env := &bounded{used: len(word), get: func(name string) (string, bool) {
+		value, set := v.values[name]
+		return value, set
+	}}
 	var expanded string
 	var err error
-	if env.used <= maxWord {
+	if !env.exceeded() {
 		expanded, _, err = v.lex.ProcessWord(word, env)
 	}
-	if env.used > maxWord {
+	if env.exceeded() {
 		return "", fmt.Errorf("%q expands to more than %d bytes", oneLine(word, MaxText), maxWord)
 	}
 	return expanded, err
 }
 
-// budget hands out values until there are too many bytes of them.
-type budget struct {
-	values map[string]string
-	used   int
+// bounded is what a word is expanded with: values, until there are too many
+// bytes of them.
+type bounded struct {
+	get  func(name string) (value string, set bool)
+	used int
 }
 
-func (b *budget) Get(name string) (string, bool) {
-	value, ok := b.values[name]
-	if b.used += len(value); b.used > maxWord {
-		return "", ok
+// Get implements shell.EnvGetter.
+func (b *bounded) Get(name string) (string, bool) {
+	value, set := b.get(name)
+	if b.used += len(value); b.exceeded() {
+		return "", set
 	}
-	return value, ok
+	return value, set
 }
 
-func (b *budget) Keys() []string { // in no message of the lexer, but of its interface
-	var names []string
-	for name := range b.values {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+// Keys implements shell.EnvGetter; expanding a word does not ask for them.
+func (b *bounded) Keys() []string { return nil }
+
+func (b *bounded) exceeded() bool { return b.used > maxWord }

@@ -134,9 +134,17 @@ func (s *scope) expand(r *resolver, word string) (string, bool) {
 	if len(word) > maxWord || !utf8.ValidString(word) || strings.ContainsRune(word, 0) {
 		return "", false
 	}
-	env := &settled{env: s.env, known: true, left: maxWord}
+	known := true
+	env := &bounded{get: func(name string) (string, bool) {
+		set := s.env.find(name)
+		if set == nil || !set.known {
+			known = false
+			return "", false
+		}
+		return set.value, true
+	}}
 	expanded, _, err := r.vars.lex.ProcessWord(word, env)
-	if err != nil || !env.known {
+	if err != nil || !known || env.exceeded() {
 		return "", false
 	}
 	return expanded, true
@@ -208,26 +216,6 @@ func (s *setting) find(name string) *setting {
 	}
 	return nil
 }
-
-// settled is what a word is expanded with; it notes what is not known and
-// stops handing out when that is too much.
-type settled struct {
-	env   *setting
-	known bool
-	left  int
-}
-
-func (s *settled) Get(name string) (string, bool) {
-	set := s.env.find(name)
-	if set == nil || !set.known || len(set.value) > s.left {
-		s.known = false
-		return "", false
-	}
-	s.left -= len(set.value)
-	return set.value, true
-}
-
-func (s *settled) Keys() []string { return nil } // in no message that is shown
 
 // mountTargets gives where the mounts of a RUN stand. BuildKit's parser reads
 // a mount to its end only when it expands it: here to what is written. One that

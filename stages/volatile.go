@@ -509,10 +509,10 @@ type expansion struct {
 
 func (t *tracer) expand(word string, variables map[string]variable) expansion {
 	e := expansion{value: word, ok: true, sign: word, known: true}
-	if !strings.Contains(word, "$") && !strings.ContainsAny(word, "\"'\\`") || !utf8.ValidString(word) || strings.ContainsRune(word, 0) {
+	if !strings.ContainsAny(word, "$\"'\\`") || !utf8.ValidString(word) || strings.ContainsRune(word, 0) {
 		return e
 	}
-	real := &expanding{used: len(word), get: func(name string) (string, bool) {
+	values := &bounded{used: len(word), get: func(name string) (string, bool) {
 		v, ok := variables[name]
 		e.known = e.known && ok && v.known
 		if v.arg != "" {
@@ -520,7 +520,7 @@ func (t *tracer) expand(word string, variables map[string]variable) expansion {
 		}
 		return v.value, v.set
 	}}
-	sign := &expanding{used: len(word), get: func(name string) (string, bool) {
+	signs := &bounded{used: len(word), get: func(name string) (string, bool) {
 		v := variables[name]
 		if v.id != "" {
 			return "${" + v.id + "}", true
@@ -528,30 +528,14 @@ func (t *tracer) expand(word string, variables map[string]variable) expansion {
 		return v.value, v.set
 	}}
 	var err error
-	if e.sign, _, err = t.lex.ProcessWord(word, sign); err != nil || sign.used > maxWord {
+	if e.sign, _, err = t.lex.ProcessWord(word, signs); err != nil || signs.exceeded() {
 		e.known = false
 	}
-	if e.value, _, err = t.lex.ProcessWord(word, real); err != nil || real.used > maxWord {
+	if e.value, _, err = t.lex.ProcessWord(word, values); err != nil || values.exceeded() {
 		e.value, e.ok = "", false
 	}
 	return e
 }
-
-// expanding is what a word is expanded with, up to a limit.
-type expanding struct {
-	get  func(string) (string, bool)
-	used int
-}
-
-func (e *expanding) Get(name string) (string, bool) {
-	value, ok := e.get(name)
-	if e.used += len(value); e.used > maxWord {
-		return "", ok
-	}
-	return value, ok
-}
-
-func (e *expanding) Keys() []string { return nil } // of the lexer's interface
 
 // secretID names the secret of a variable. What makes its value is part of the
 // name, and by that of cache keys: only the volatile values themselves are not.
