@@ -162,7 +162,7 @@ func (d *dockerfile) complete(f *Finding, t *tool, c *caller) {
 		}
 		removed := append(slices.Clone(ignored), d.emptied(c.step, t, m.Target)...)
 		m.obstructed = len(removed) > 0 || t.name != "apt" && c.step.removesUnknown()
-		covered := slices.ContainsFunc(c.step.run.Mounted, func(at string) bool { return overlap(at, m.Target) })
+		covered := slices.ContainsFunc(c.step.run.Mounts, func(at string) bool { return overlap(at, m.Target) })
 		if covered && len(removed) == 0 {
 			continue
 		}

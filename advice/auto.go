@@ -89,12 +89,12 @@ func (d *dockerfile) redirectsApt(s *step) bool {
 	if !loads || d.taken(s, aptCache) || len(d.emptied(s, toolNamed("apt"), aptCache)) > 0 {
 		return false
 	}
-	own := slices.ContainsFunc(s.run.Mounted, func(at string) bool { return overlap(at, aptCache) })
+	own := slices.ContainsFunc(s.run.Mounts, func(at string) bool { return overlap(at, aptCache) })
 	if !own {
 		return true
 	}
 	removed := slices.ContainsFunc(d.until(s), (*step).removesDockerClean)
-	return !removed && slices.Contains(s.run.Mounted, aptCache)
+	return !removed && slices.Contains(s.run.Mounts, aptCache)
 }
 
 // automatic is the mount as it is added to a file: with an id, by which it is

@@ -133,10 +133,13 @@ func (m manager) covers(word string) bool {
 
 // hidden tells whether a mount of the step's own stands at the place or above
 // it: what is mounted there may not let a mount point be made.
-func (m manager) hidden(targets []string) bool {
-	return slices.ContainsFunc(targets, func(target string) bool {
-		target = path.Clean("/" + target)
-		return target == m.file || target == "/" || strings.HasPrefix(m.file, target+"/") || strings.Contains(target, "$")
+func (m manager) hidden(mounts []string) bool {
+	return slices.ContainsFunc(mounts, func(place string) bool {
+		if place == stages.UnknownPlace {
+			return true
+		}
+		place = path.Join("/", place)
+		return place == m.file || place == "/" || strings.HasPrefix(m.file, place+"/")
 	})
 }
 

@@ -197,7 +197,7 @@ func (d *draft) add(node *parser.Node, command instructions.Command) {
 	}
 	if run, ok := command.(*instructions.RunCommand); ok {
 		i.Run = runOf(run)
-		i.Run.Mounts, i.Run.Network = mountTargets(run), networkOf(run)
+		i.Run.Network = networkOf(run)
 	}
 	d.Instructions, d.commands = append(d.Instructions, i), append(d.commands, command)
 	d.Lines.Last = i.Lines.Last

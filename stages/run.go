@@ -2,6 +2,7 @@ package stages
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -11,6 +12,10 @@ import (
 
 // UnknownUser is the Run.User of a step whose user the text does not tell.
 const UnknownUser = "?"
+
+// UnknownPlace is the place in Run.Mounts of a mount whose place the text does
+// not tell.
+const UnknownPlace = "?"
 
 // Getenv gives the value that ENV or ARG has set for the step, in this stage
 // or one that it is based on. Set says that they have set one at all, known
@@ -90,7 +95,7 @@ func (r *resolver) settle(d *draft) {
 			if run.Exec == nil {
 				run.Shell = s.shell
 			}
-			run.Mounted = s.mounted(r, c)
+			run.Mounts = s.mounts(r, c)
 		case *instructions.CmdCommand:
 			d.Instructions[i].Starts = s.starts(c.ShellDependantCmdLine)
 		case *instructions.EntrypointCommand:
@@ -150,30 +155,29 @@ func (s *scope) expand(r *resolver, word string) (string, bool) {
 	return expanded, true
 }
 
-func (s *scope) mounted(r *resolver, c *instructions.RunCommand) []string {
-	for _, flag := range c.FlagsUsed {
-		if flag != "mount" {
-			continue
-		}
-		expand := func(word string) (string, error) {
-			expanded, known := s.expand(r, word)
-			if !known {
-				return "", nil // as one that is not set
-			}
+// mounts are the places of a RUN's mounts. BuildKit's parser reads a mount to
+// its end only when it expands it.
+func (s *scope) mounts(r *resolver, c *instructions.RunCommand) []string {
+	err := c.Expand(func(word string) (string, error) {
+		if expanded, known := s.expand(r, word); known {
 			return expanded, nil
 		}
-		if err := c.Expand(expand); err != nil {
-			return nil // BuildKit says so itself
-		}
-		var targets []string
-		for _, m := range instructions.GetMounts(c) {
-			if path.IsAbs(m.Target) {
-				targets = append(targets, path.Clean(m.Target))
-			}
-		}
-		return targets
+		return word, nil
+	})
+	if err != nil { // such as mode=$MODE
+		return []string{UnknownPlace}
 	}
-	return nil
+	var places []string
+	for _, m := range instructions.GetMounts(c) {
+		switch {
+		case m.Target == "":
+		case strings.Contains(m.Target, "$"):
+			places = append(places, UnknownPlace)
+		default:
+			places = append(places, path.Clean(m.Target))
+		}
+	}
+	return places
 }
 
 // setting is a variable that ENV or ARG has set, and those set before it: a
@@ -217,29 +221,11 @@ func (s *setting) find(name string) *setting {
 	return nil
 }
 
-// mountTargets gives where the mounts of a RUN stand. BuildKit's parser reads
-// a mount to its end only when it expands it: here to what is written. One that
-// makes no sense so is at a place that only the build knows.
-func mountTargets(c *instructions.RunCommand) []string {
-	if err := c.Expand(func(word string) (string, error) { return word, nil }); err != nil {
-		return []string{"$"}
-	}
-	var targets []string
-	for _, m := range instructions.GetMounts(c) {
-		if m.Target != "" {
-			targets = append(targets, m.Target)
-		}
-	}
-	return targets
-}
-
 // networkOf gives the --network of a RUN. BuildKit's parser makes the default
 // of a flag that is not given, so the flag itself is looked for.
 func networkOf(c *instructions.RunCommand) string {
-	for _, flag := range c.FlagsUsed {
-		if flag == "network" {
-			return instructions.GetNetwork(c)
-		}
+	if slices.Contains(c.FlagsUsed, "network") {
+		return instructions.GetNetwork(c)
 	}
 	return ""
 }

@@ -52,10 +52,10 @@ ENV m=n
 	bash := []string{"/bin/bash", "-c"}
 	want := []*stages.Run{
 		{Script: `b &&   c "$D"`, Network: "none"},
-		{Exec: []string{"e", "f g"}, Mounts: []string{"$"}},
+		{Exec: []string{"e", "f g"}, Mounts: []string{stages.UnknownPlace}},
 		{Script: "h\n  i\n", Shell: bash},
 		{Script: "cat <<X >y && cat <<Z\n1\nX\n2\nZ", Shell: bash},
-		{Script: "j", Mounts: []string{"b", "$C"}, Shell: []string{"/bin/sh", "-ec"}},
+		{Script: "j", Mounts: []string{"b", stages.UnknownPlace}, Shell: []string{"/bin/sh", "-ec"}},
 		{Script: "l"},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(stages.Run{})); diff != "" {
@@ -84,9 +84,9 @@ RUN three
 		t.Fatal(err)
 	}
 	type seen struct {
-		User    string
-		Mounted []string
-		Env     map[string]string
+		User   string
+		Mounts []string
+		Env    map[string]string
 	}
 	var got []seen
 	for _, s := range f.Stages {
@@ -94,7 +94,7 @@ RUN three
 			if i.Run == nil {
 				continue
 			}
-			one := seen{i.Run.User, i.Run.Mounted, map[string]string{}}
+			one := seen{i.Run.User, i.Run.Mounts, map[string]string{}}
 			for _, name := range []string{"A", "B", "C", "D", "E", "F", "GIVEN", "UNSET"} {
 				value, set, known := i.Run.Getenv(name)
 				switch {
@@ -109,8 +109,8 @@ RUN three
 	}
 	env := map[string]string{"A": "1", "B": "1", "C": "/srv/x", "D": "7", "E": "?", "F": "a b", "GIVEN": "7"}
 	want := []seen{
-		{"app:7", []string{"/srv/x/.npm"}, env},
-		{stages.UnknownUser, nil, env},
+		{"app:7", []string{"/srv/x/.npm", "rel"}, env},
+		{stages.UnknownUser, []string{stages.UnknownPlace}, env},
 		{"", nil, map[string]string{}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -119,10 +119,9 @@ type Run struct {
 	// User is what USER has set, expanded, in this stage or one that it is
 	// based on; "" for the base image's own, "?" if the text does not tell.
 	User string
-	// Mounted are the directories and files at which flags mount something,
-	// cleaned; those whose place the text does not tell are left out.
-	Mounted []string
-	// Mounts are the targets of the --mount flags as written, in their order.
+	// Mounts are the directories and files at which flags mount something, in
+	// the order of the flags, expanded and cleaned: UnknownPlace for one whose
+	// place the text does not tell. What is relative is so to the WORKDIR.
 	Mounts []string
 	// Network is the value of --network, "" if it is not given.
 	Network string
