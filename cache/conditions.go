@@ -47,16 +47,13 @@ func (c Conditions) record() string {
 		kept.Add("arg", name+"="+argHash(salt, name, c.Args[name]))
 	}
 	kept.Set("salt", salt)
-	for text := kept.Encode(); ; text = kept.Encode() {
-		if len(text) <= maxConditions {
-			return text
-		}
-		if kept.Has("arg") {
-			kept.Del("arg")
-			continue
-		}
-		return ""
+	if len(kept.Encode()) > maxConditions {
+		kept.Del("arg")
 	}
+	if text := kept.Encode(); len(text) <= maxConditions {
+		return text
+	}
+	return ""
 }
 
 func (c Conditions) network() string {

@@ -1,6 +1,9 @@
 package ci
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // azureFacts reads Azure Pipelines.
 // https://learn.microsoft.com/en-us/azure/devops/pipelines/build/variables
@@ -20,7 +23,7 @@ func azureFacts(p *platform) Facts {
 	}
 	// PULLREQUESTID is the number on Azure Repos, an internal one on GitHub.
 	number, _ := p.first("SYSTEM_PULLREQUEST_PULLREQUESTNUMBER")
-	f.PullRequest = &PullRequest{Number: orElse(number, orElse(named.pullRequest, id))}
+	f.PullRequest = &PullRequest{Number: cmp.Or(number, named.pullRequest, id)}
 	// Both are full refs or plain names, depending on where the code is.
 	full, source = p.first("SYSTEM_PULLREQUEST_SOURCEBRANCH")
 	f.Branch, f.BranchSource = parseRef(full).branch, source

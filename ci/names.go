@@ -1,6 +1,7 @@
 package ci
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"unicode"
@@ -49,7 +50,7 @@ func (p *platform) refuseBadNames(f *Facts) {
 	if p.refuse(&f.Branch, "branch") {
 		// Not left for git to fill: the platform did name a branch, and it
 		// is not the one that git would find.
-		f.BranchSource = fmt.Sprintf("%s cannot be used", orElse(f.BranchSource, "the platform's name"))
+		f.BranchSource = fmt.Sprintf("%s cannot be used", cmp.Or(f.BranchSource, "the platform's name"))
 	}
 	if p.refuse(&f.DefaultBranch, "default branch") {
 		f.DefaultBranchSource = ""
@@ -78,13 +79,6 @@ func (p *platform) refuse(name *string, what string) bool {
 	p.warnf("ignored the %s %.80q, which %s", what, *name, fault)
 	*name = ""
 	return true
-}
-
-func orElse(value, fallback string) string {
-	if value == "" {
-		return fallback
-	}
-	return value
 }
 
 func isNumber(s string) bool {

@@ -1,5 +1,7 @@
 package ci
 
+import "cmp"
+
 // teamcityFacts reads TeamCity, which keeps most of what it knows in build
 // parameters. A build hands them over as environment variables:
 //
@@ -24,7 +26,7 @@ func teamcityFacts(p *platform) Facts {
 		named = ref{pullRequest: number}
 	}
 	number, _ := p.first("TEAMCITY_PULLREQUEST_NUMBER")
-	if number = orElse(number, named.pullRequest); number == "" {
+	if number = cmp.Or(number, named.pullRequest); number == "" {
 		f.Branch, f.BranchSource, f.Tag = named.branch, source, named.tag
 		return f
 	}

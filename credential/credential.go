@@ -7,6 +7,7 @@ package credential
 import (
 	"math"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -116,7 +117,7 @@ func (r rule) finds(text, lower string, allowed []*config.Allowlist) bool {
 	if !ok || r.Entropy > 0 && entropy(secret) <= r.Entropy {
 		return false
 	}
-	for _, list := range append(allowed, r.Allowlists...) {
+	for _, list := range slices.Concat(allowed, r.Allowlists) {
 		if stop, _ := list.ContainsStopWord(secret); stop || list.RegexAllowed(secret) {
 			return false
 		}

@@ -97,9 +97,7 @@ func (r *resolver) addCacheMounts(given map[string]string) {
 	any, variable := false, false
 	for _, d := range r.drafts {
 		for _, run := range d.runs() {
-			for _, option := range run.FlagsUsed {
-				any = any || option == "mount"
-			}
+			any = any || slices.Contains(run.FlagsUsed, "mount")
 			variable = variable || strings.ContainsRune(run.String(), '$')
 		}
 	}

@@ -2,6 +2,7 @@ package stages
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -53,9 +54,9 @@ func (e *EditError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e
 // Edited gives the file with the edits made: the same stages and the same
 // steps, every line at its number. With no edits it is the same file. Source
 // is the edited text, so that whatever is cut from it or added to it is edited
-// too, while stages and instructions stay as people wrote them, but for cache mounts that an
-// edit adds. Edits of one
-// instruction add up. An error is an *EditError, or that of Parse.
+// too, while stages and instructions stay as people wrote them, but for cache
+// mounts that an edit adds. Edits of one instruction add up. An error is an
+// *EditError, or that of Parse.
 func (f *File) Edited(edits []Edit) (*File, error) {
 	joined, err := joinEdits(edits)
 	if err != nil || len(joined) == 0 {
@@ -181,7 +182,7 @@ func joinEdits(edits []Edit) ([]Edit, error) {
 		j.Mounts = append(j.Mounts, e.Mounts...)
 		j.Prelude = strings.TrimSpace(j.Prelude + " " + e.Prelude)
 		j.Drop = j.Drop || e.Drop
-		j.Replace += strings.TrimPrefix(e.Replace, j.Replace)
+		j.Replace = cmp.Or(j.Replace, e.Replace)
 	}
 	joined = slices.DeleteFunc(joined, func(e Edit) bool {
 		return len(e.Mounts) == 0 && e.Prelude == "" && !e.Drop && e.Replace == ""
