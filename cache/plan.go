@@ -228,7 +228,8 @@ func (p Plan) printOwners(w io.Writer) {
 }
 
 // Fprint writes the plan for people.
-func (p Plan) Fprint(w io.Writer) error {
+func (p Plan) Fprint(out io.Writer) error {
+	w := &strings.Builder{}
 	pushed := ", pushed when the build succeeds"
 	switch {
 	case !p.Push:
@@ -274,11 +275,10 @@ func (p Plan) Fprint(w io.Writer) error {
 		fmt.Fprintln(w)
 	}
 	for _, skip := range p.Skips {
-		if _, err := fmt.Fprintf(w, "skip %s: %s\n", skip.What, skip.Reason); err != nil {
-			return err
-		}
+		fmt.Fprintf(w, "skip %s: %s\n", skip.What, skip.Reason)
 	}
-	return nil
+	_, err := io.WriteString(out, w.String())
+	return err
 }
 
 func printBranch(w io.Writer, label string, b Branch) {
