@@ -22,7 +22,7 @@ const module = "github.com/docker-build-remote-cache/docker-build-remote-cache"
 var mayImport = map[string][]string{
 	"cmd/docker-build-remote-cache": {"advice", "cache", "cachehost", "ci", "ci/dialect", "credential", "engine", "mounts", "proxies", "registry", "report", "stages"},
 
-	"engine": {"stages"},
+	"engine": {"cache/merge", "stages"},
 	"cache":  {"cache/merge", "mounts", "registry", "stages"},
 
 	"proxies": {"shellcalls", "stages"},

@@ -7,16 +7,10 @@ import (
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge"
 	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
-	"github.com/opencontainers/go-digest"
 )
 
-// Result is what a step was satisfied with: a result of a cache record.
-type Result struct {
-	Record digest.Digest
-	Layers []digest.Digest // the lowest first
-}
-
-func (r Result) key() string {
+// resultKey tells results apart.
+func resultKey(r merge.Result) string {
 	var key strings.Builder
 	key.WriteString(r.Record.String())
 	for _, layer := range r.Layers {
@@ -34,37 +28,22 @@ func origins(m *merge.Merged) map[string][]int {
 		return nil // our own document
 	}
 	origins := map[string][]int{}
-	next := 0 // sources are in the order of the records with a result
-	for _, record := range config.Records {
-		for _, result := range record.Results {
-			key := Result{record.Digest, layersOf(config, result.LayerIndex)}.key()
-			if lineage := m.Sources[next].Lineage; !slices.Contains(origins[key], lineage) {
-				origins[key] = append(origins[key], lineage)
-			}
-			next++
+	for i, result := range merge.Results(config) { // in the order of the sources
+		key := resultKey(result)
+		if lineage := m.Sources[i].Lineage; !slices.Contains(origins[key], lineage) {
+			origins[key] = append(origins[key], lineage)
 		}
 	}
 	return origins
 }
 
-// layersOf are the blobs of a chain of layers, the lowest first.
-func layersOf(config cacheimporttypes.CacheConfig, top int) []digest.Digest {
-	var layers []digest.Digest
-	for top >= 0 && top < len(config.Layers) && len(layers) < len(config.Layers) {
-		layers = append(layers, config.Layers[top].Blob)
-		top = config.Layers[top].ParentIndex
-	}
-	slices.Reverse(layers)
-	return layers
-}
-
 // From names the cache that the results of a cached step came from: where
 // several tags refer to it, the one of the step's stage. It is "" unless all
 // of the results are known to be of one cache.
-func (v View) From(stage string, results ...Result) string {
+func (v View) From(stage string, results ...merge.Result) string {
 	from := -1
 	for _, result := range results {
-		lineages := v.origins[result.key()]
+		lineages := v.origins[resultKey(result)]
 		if len(lineages) != 1 || from >= 0 && from != lineages[0] {
 			return ""
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
 	"github.com/opencontainers/go-digest"
 )
@@ -259,8 +260,8 @@ func TestFromNamesTheCacheOfAStep(t *testing.T) {
 	f.push(t, f.repo, exportTag(master, ""), "base", "deps@master")
 	f.push(t, f.repo, exportTag(feat, ""), "base", "deps@feat", "app")
 	view, _ := f.view(t, f.plan(t, feat, "", nil))
-	result := func(steps ...string) Result {
-		r := Result{Record: recordOf(steps[len(steps)-1])}
+	result := func(steps ...string) merge.Result {
+		r := merge.Result{Record: recordOf(steps[len(steps)-1])}
 		for _, step := range steps {
 			r.Layers = append(r.Layers, digest.FromBytes(layerOf(step)))
 		}
@@ -269,18 +270,18 @@ func TestFromNamesTheCacheOfAStep(t *testing.T) {
 	base, deps, app := result("base"), result("base", "deps@master"), result("base", "deps@feat", "app")
 	ofMaster, ofFeat := f.repo.Tagged(exportTag(master, "")).String(), f.repo.Tagged(exportTag(feat, "")).String()
 	for _, tc := range []struct {
-		results []Result
+		results []merge.Result
 		want    string
 	}{
 		{nil, ""},
-		{[]Result{base}, ofMaster},
-		{[]Result{deps}, ofMaster},
-		{[]Result{result("base", "deps@feat")}, ""}, // not in the view: the engine had it
-		{[]Result{result("deps@master")}, ""},       // on another base
-		{[]Result{app}, ofFeat},
-		{[]Result{base, deps}, ofMaster},
-		{[]Result{base, app}, ""},
-		{[]Result{app, result("else")}, ""},
+		{[]merge.Result{base}, ofMaster},
+		{[]merge.Result{deps}, ofMaster},
+		{[]merge.Result{result("base", "deps@feat")}, ""}, // not in the view: the engine had it
+		{[]merge.Result{result("deps@master")}, ""},       // on another base
+		{[]merge.Result{app}, ofFeat},
+		{[]merge.Result{base, deps}, ofMaster},
+		{[]merge.Result{base, app}, ""},
+		{[]merge.Result{app, result("else")}, ""},
 	} {
 		if got := view.From("builder", tc.results...); got != tc.want {
 			t.Errorf("From(%v) = %q, want %q", tc.results, got, tc.want)

@@ -10,6 +10,7 @@ import (
 	bkclient "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	"github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -85,13 +86,22 @@ func edges(parts []part) []edge {
 
 // exportParts hands completed edges to exporters, as one result.
 func (b *solveBuild) exportParts(ctx context.Context, parts []part, opt bkclient.SolveOpt) (map[string]string, error) {
-	return b.concurrently(ctx, nil, opt, func(ctx context.Context, gw client.Client) (*client.Result, error) {
-		// Several refs in one result give one cache manifest for all of them;
-		// exporters want such refs listed as platforms.
+	var definitions []*pb.Definition
+	for _, p := range parts {
+		definitions = append(definitions, p.graph.sub(p.edge))
+	}
+	return b.concurrently(ctx, nil, opt, evaluateAll(definitions))
+}
+
+// evaluateAll is a build of several definitions. Their refs in one result
+// give one cache manifest for all of them; exporters want such refs listed as
+// platforms.
+func evaluateAll(definitions []*pb.Definition) client.BuildFunc {
+	return func(ctx context.Context, gw client.Client) (*client.Result, error) {
 		result, listed := client.NewResult(), exptypes.Platforms{}
-		for i, part := range parts {
+		for i, definition := range definitions {
 			id := strconv.Itoa(i)
-			solved, err := gw.Solve(ctx, client.SolveRequest{Definition: part.graph.sub(part.edge), Evaluate: true})
+			solved, err := gw.Solve(ctx, client.SolveRequest{Definition: definition, Evaluate: true})
 			if err != nil {
 				return nil, err
 			}
@@ -99,10 +109,7 @@ func (b *solveBuild) exportParts(ctx context.Context, parts []part, opt bkclient
 			listed.Platforms = append(listed.Platforms, exptypes.Platform{ID: id, Platform: platforms.DefaultSpec()})
 		}
 		meta, err := json.Marshal(listed)
-		if err != nil {
-			return nil, err
-		}
 		result.AddMeta(exptypes.ExporterPlatformsKey, meta)
-		return result, nil
-	})
+		return result, err
+	}
 }

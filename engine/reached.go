@@ -9,17 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
+	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge"
 	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	bkclient "github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/exporter/containerimage/exptypes"
-	"github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/session"
 	sessioncontent "github.com/moby/buildkit/session/content"
 	"github.com/moby/buildkit/session/filesync"
@@ -28,25 +25,18 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// CacheResult is what a cached step was satisfied with: a result of a cache
-// record.
-type CacheResult struct {
-	Record digest.Digest
-	Layers []digest.Digest // the lowest first
-}
-
 // Reacher is a Build that can tell what its cached steps were satisfied with.
 type Reacher interface {
 	// Reached lists by line of the Dockerfile the results of its cached
 	// step, one for each platform. Steps for which it is not certain are left
 	// out.
-	Reached(ctx context.Context) (map[int][]CacheResult, error)
+	Reached(ctx context.Context) (map[int][]merge.Result, error)
 }
 
 // Reached implements Reacher. The daemon is asked to export the cache of what
 // was cached to a store that claims to have every layer already: nothing is
 // transferred but the records.
-func (b *solveBuild) Reached(ctx context.Context) (map[int][]CacheResult, error) {
+func (b *solveBuild) Reached(ctx context.Context) (map[int][]merge.Result, error) {
 	select {
 	case <-b.planned:
 	default:
@@ -93,27 +83,6 @@ func (b *solveBuild) topmostHits() []*pb.Definition {
 		}
 	}
 	return hits
-}
-
-// evaluateAll is a build of several definitions. Their refs in one result
-// give one cache manifest for all of them; exporters want such refs listed as
-// platforms.
-func evaluateAll(definitions []*pb.Definition) client.BuildFunc {
-	return func(ctx context.Context, gw client.Client) (*client.Result, error) {
-		result, listed := client.NewResult(), exptypes.Platforms{}
-		for i, definition := range definitions {
-			id := strconv.Itoa(i)
-			solved, err := gw.Solve(ctx, client.SolveRequest{Definition: definition, Evaluate: true})
-			if err != nil {
-				return nil, err
-			}
-			result.AddRef(id, solved.Ref)
-			listed.Platforms = append(listed.Platforms, exptypes.Platform{ID: id, Platform: platforms.DefaultSpec()})
-		}
-		meta, err := json.Marshal(listed)
-		result.AddMeta(exptypes.ExporterPlatformsKey, meta)
-		return result, err
-	}
 }
 
 // exportRecords is the config of the cache of some edges and of all that lies
@@ -205,15 +174,12 @@ func (r recordsOnly) Writer(ctx context.Context, opts ...content.WriterOpt) (con
 // identify finds the results of the cached steps among exported records. A
 // record is known by its operation alone: where a step could be meant by
 // several, or several steps by one, it is left out.
-func (b *solveBuild) identify(config cacheimporttypes.CacheConfig) map[int][]CacheResult {
+func (b *solveBuild) identify(config cacheimporttypes.CacheConfig) map[int][]merge.Result {
 	results := map[digest.Digest][][]digest.Digest{} // chains of layers by record
-	for _, record := range config.Records {
-		for _, result := range record.Results {
-			chain := layersOf(config, result.LayerIndex)
-			same := func(other []digest.Digest) bool { return slices.Equal(other, chain) }
-			if !slices.ContainsFunc(results[record.Digest], same) {
-				results[record.Digest] = append(results[record.Digest], chain)
-			}
+	for _, r := range merge.Results(config) {
+		same := func(other []digest.Digest) bool { return slices.Equal(other, r.Layers) }
+		if !slices.ContainsFunc(results[r.Record], same) {
+			results[r.Record] = append(results[r.Record], r.Layers)
 		}
 	}
 	vertices := map[digest.Digest]int{} // by record
@@ -228,7 +194,7 @@ func (b *solveBuild) identify(config cacheimporttypes.CacheConfig) map[int][]Cac
 			ends[line] = append(ends[line], record)
 		}
 	}
-	identified := map[int][]CacheResult{}
+	identified := map[int][]merge.Result{}
 	for line, records := range ends {
 		for _, record := range records {
 			chains := results[record]
@@ -236,21 +202,10 @@ func (b *solveBuild) identify(config cacheimporttypes.CacheConfig) map[int][]Cac
 				delete(identified, line)
 				break
 			}
-			identified[line] = append(identified[line], CacheResult{record, chains[0]})
+			identified[line] = append(identified[line], merge.Result{Record: record, Layers: chains[0]})
 		}
 	}
 	return identified
-}
-
-// layersOf are the blobs of a chain of layers, the lowest first.
-func layersOf(config cacheimporttypes.CacheConfig, top int) []digest.Digest {
-	var layers []digest.Digest
-	for top >= 0 && top < len(config.Layers) && len(layers) < len(config.Layers) {
-		layers = append(layers, config.Layers[top].Blob)
-		top = config.Layers[top].ParentIndex
-	}
-	slices.Reverse(layers)
-	return layers
 }
 
 // eachHit visits the vertices of cached steps, inputs first: the step's first

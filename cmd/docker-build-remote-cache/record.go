@@ -106,12 +106,8 @@ func (r *recorder) attribute(ctx context.Context, b engine.Build, v cache.View) 
 		return
 	}
 	for _, step := range b.Steps() {
-		var results []cache.Result
-		for _, result := range reached[step.Line] {
-			results = append(results, cache.Result(result))
-		}
 		if step.Status == engine.Cached {
-			r.from[step.Line] = v.From(r.prepared.file.Stages[step.Stage].Target(), results...)
+			r.from[step.Line] = v.From(r.prepared.file.Stages[step.Stage].Target(), reached[step.Line]...)
 		}
 	}
 }
