@@ -89,43 +89,35 @@ func (g *graph) fetched(vertex digest.Digest) bool {
 
 // walk visits e and what lies below it, once each, going below an edge only
 // where visit says so.
-func (g *graph) walk(e edge, visit func(edge) bool) {
-	seen := map[edge]bool{}
-	pending := []edge{e}
-	for len(pending) > 0 {
-		e := pending[len(pending)-1]
-		pending = pending[:len(pending)-1]
-		op := g.ops[e.vertex]
-		if seen[e] || op == nil {
-			continue
-		}
-		seen[e] = true
-		if !visit(e) {
-			continue
-		}
-		for _, in := range op.Inputs {
-			pending = append(pending, inputEdge(in))
-		}
-	}
-}
+func (g *graph) walk(e edge, visit func(edge) bool) { g.walkAlong(e, g.inputs, visit) }
 
 // walkLayers visits e and those edges below it whose layers are layers of e's
 // image too, as walk does: what a step runs on, but not what it mounts or
 // copies from.
-func (g *graph) walkLayers(e edge, visit func(edge) bool) {
+func (g *graph) walkLayers(e edge, visit func(edge) bool) { g.walkAlong(e, g.parents, visit) }
+
+func (g *graph) walkAlong(e edge, below func(edge) []edge, visit func(edge) bool) {
 	seen := map[edge]bool{}
 	pending := []edge{e}
 	for len(pending) > 0 {
 		e := pending[len(pending)-1]
 		pending = pending[:len(pending)-1]
-		if g.ops[e.vertex] == nil || seen[e] {
+		if seen[e] || g.ops[e.vertex] == nil {
 			continue
 		}
 		seen[e] = true
 		if visit(e) {
-			pending = append(pending, g.parents(e)...)
+			pending = append(pending, below(e)...)
 		}
 	}
+}
+
+func (g *graph) inputs(e edge) []edge {
+	var inputs []edge
+	for _, in := range g.ops[e.vertex].Inputs {
+		inputs = append(inputs, inputEdge(in))
+	}
+	return inputs
 }
 
 // parents are the edges that e adds its own layers to.

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +44,7 @@ func (e *Engine) loadEntry(ctx context.Context, names string) (entry bkclient.Ex
 		defer docker.Close()
 		response, err := docker.ImageLoad(ctx, reader)
 		if err == nil {
-			err = streamError(response.Body)
+			err = readMessages(response.Body, func(dockerMessage) {})
 			response.Body.Close()
 		}
 		reader.CloseWithError(errors.Join(err, io.ErrClosedPipe))
@@ -62,22 +61,4 @@ func (e *Engine) loadEntry(ctx context.Context, names string) (entry bkclient.Ex
 			writer.Close() // nothing more will come when the build has failed
 			return <-verdict
 		}, nil
-}
-
-// streamError reads the JSON stream of a Docker Engine to its end; failures
-// come inside it, under a status of 200.
-func streamError(stream io.Reader) error {
-	for decoder := json.NewDecoder(stream); ; {
-		var message struct {
-			Error string `json:"error"`
-		}
-		switch err := decoder.Decode(&message); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		case message.Error != "":
-			return errors.New(message.Error)
-		}
-	}
 }
