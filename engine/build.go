@@ -81,7 +81,8 @@ type Build interface {
 	// cache. ErrNothingComplete when that is nothing; ErrSeparateCache from
 	// engines whose images carry none.
 	PushPartial(ctx context.Context, stage int, repository string) (ocispec.Descriptor, error)
-	// Deliver gives the finished image its names and destinations.
+	// Deliver gives the finished image its names and destinations. That one of
+	// them was not reached is a *DeliveryError.
 	Deliver(ctx context.Context, d Delivery) (Delivered, error)
 	// Close lets go of the build. It stops what still runs.
 	Close() error

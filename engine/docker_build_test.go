@@ -129,6 +129,10 @@ RUN echo 2
 		if _, err := b.PushStage(t.Context(), 3, r.repository); !errors.Is(err, engine.ErrNothingComplete) {
 			t.Errorf("pushing a stage that was not built: %v, want %v", err, engine.ErrNothingComplete)
 		}
+		_, err := b.Deliver(t.Context(), engine.Delivery{Names: []string{"127.0.0.1:1/app:1"}, Push: true})
+		if _, ok := errors.AsType[*engine.DeliveryError](err); !ok {
+			t.Errorf("delivering to where no registry is: %v, want a DeliveryError", err)
+		}
 	})
 }
 

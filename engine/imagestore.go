@@ -183,7 +183,7 @@ func (s *imageStore) allAuths() map[string]dockerregistry.AuthConfig {
 var errNotBuilt = errors.New("deliver image: the build has not succeeded")
 
 // deliver gives the finished image its names, and pushes them. The digest is
-// "" when nothing was pushed.
+// "" when nothing was pushed; an error is a *DeliveryError.
 func (s *imageStore) deliver(ctx context.Context, id string, d Delivery) (Delivered, error) {
 	names := slices.Clone(d.Names)
 	for _, output := range d.Outputs {
@@ -194,7 +194,7 @@ func (s *imageStore) deliver(ctx context.Context, id string, d Delivery) (Delive
 	delivered := Delivered{ImageID: id, Metadata: map[string]string{"containerimage.config.digest": id}}
 	for _, name := range names {
 		if err := s.docker.ImageTag(ctx, id, name); err != nil {
-			return Delivered{}, fmt.Errorf("tag image as %s: %w", name, err)
+			return Delivered{}, &DeliveryError{fmt.Errorf("tag image as %s: %w", name, err)}
 		}
 	}
 	if len(names) > 0 {
@@ -206,7 +206,7 @@ func (s *imageStore) deliver(ctx context.Context, id string, d Delivery) (Delive
 	for _, name := range d.Names {
 		desc, err := s.pushAs(ctx, id, name)
 		if err != nil {
-			return Delivered{}, err
+			return Delivered{}, &DeliveryError{err}
 		}
 		delivered.Digest = desc.Digest.String()
 		delivered.Metadata["containerimage.digest"] = delivered.Digest
