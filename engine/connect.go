@@ -154,6 +154,7 @@ func (s Selection) connectDocker(ctx context.Context) (*Engine, error) {
 	if !s.Classic {
 		client, err := bkclient.New(context.WithoutCancel(ctx), "", dockerbuildkit.ClientOpts(docker)...)
 		if err != nil {
+			docker.Close()
 			return nil, &UnreachableError{name, err}
 		}
 		e.client = client
@@ -161,7 +162,12 @@ func (s Selection) connectDocker(ctx context.Context) (*Engine, error) {
 			e.Name = "BuildKit of " + name
 			return e, nil
 		}
-		client.Close() // an engine without BuildKit
+		client.Close()
+		if ctx.Err() != nil {
+			docker.Close()
+			return nil, &UnreachableError{name, context.Cause(ctx)}
+		}
+		// An engine without BuildKit.
 		e.client, e.Capabilities = nil, Capabilities{}
 	}
 	e.Name = "classic builder of " + name

@@ -154,15 +154,22 @@ func (b *solveBuild) Deliver(ctx context.Context, d Delivery) (Delivered, error)
 		annotate(attrs, b.request.Options.Annotations)
 		opt.Exports = append(opt.Exports, bkclient.ExportEntry{Type: bkclient.ExporterImage, Attrs: attrs})
 	}
-	loaded := func() error { return nil }
+	var loads []func() error
+	finish := func(err error) error {
+		for _, done := range loads {
+			err = errors.Join(err, done())
+		}
+		return err
+	}
 	for _, output := range d.Outputs {
 		entry, done, err := b.exportEntry(ctx, output, d)
 		if err != nil {
+			finish(nil) // what was to be loaded ends before it has begun
 			return Delivered{}, err
 		}
 		opt.Exports = append(opt.Exports, entry)
 		if done != nil {
-			loaded = done
+			loads = append(loads, done)
 		}
 	}
 	for _, spec := range d.CacheTo {
@@ -172,7 +179,7 @@ func (b *solveBuild) Deliver(ctx context.Context, d Delivery) (Delivered, error)
 		return Delivered{}, nil
 	}
 	response, err := b.exportImage(ctx, b.request.Target, opt)
-	if err := errors.Join(err, loaded()); err != nil {
+	if err := finish(err); err != nil {
 		return Delivered{}, &DeliveryError{err}
 	}
 	delivered := Delivered{Metadata: response, ImageID: response[exptypes.ExporterImageConfigDigestKey]}
