@@ -297,6 +297,8 @@ func (p *parser) finishOutputs() error {
 	if o.load && !slices.ContainsFunc(b.Outputs, toEngine) {
 		b.Outputs = append(b.Outputs, engine.Output{Type: "docker", Attributes: map[string]string{}})
 	}
+	// To buildx it is an output that goes nowhere.
+	b.Outputs = slices.DeleteFunc(b.Outputs, func(out engine.Output) bool { return out.Type == "cacheonly" })
 	toStdout := ""
 	for _, out := range b.Outputs {
 		if o.iidFile != "" && (out.Type == "local" || out.Type == "tar") {

@@ -100,7 +100,7 @@ func TestDockerOptions(t *testing.T) {
 				o.build.Outputs = []engine.Output{
 					{Type: "local", Destination: "a", Attributes: attrs{}}, {Type: "tar", Destination: "a,b.tar", Attributes: attrs{}},
 					{Type: "oci", Destination: "-", Attributes: attrs{}}, {Type: "docker", Destination: "d", Attributes: attrs{"tar": "false"}},
-					{Type: "image", Attributes: attrs{"name": "x", "push": "true"}}, {Type: "registry", Attributes: attrs{}}, {Type: "cacheonly", Attributes: attrs{}},
+					{Type: "image", Attributes: attrs{"name": "x", "push": "true"}}, {Type: "registry", Attributes: attrs{}},
 				}
 			}},
 		{"load", []string{"--load"},
