@@ -77,6 +77,7 @@ func run(ctx context.Context, s surroundings) int {
 	s.maskProxies(o.proxies)
 	forgetValues(environment, given)
 	forgetProxies(environment)
+	forgetSecrets(environment, o.build.Secrets)
 	s.args = withoutProxies(withoutValues(s.args, given), o.proxies.AsWritten)
 	return build(ctx, s, o, p, selection, newState(s, environment, p))
 }

@@ -77,6 +77,14 @@ func withoutProxies(args []string, asWritten bool) []string {
 // forgetProxies takes them out of what was read of the environment.
 func forgetProxies(read map[string]*string) { delete(read, ownPrefix+"PROXY") }
 
+// forgetSecrets takes the values of secrets out of what was read of the
+// environment: whether there is a variable of a secret's name was asked for.
+func forgetSecrets(read map[string]*string, secrets []engine.Secret) {
+	for _, secret := range secrets {
+		delete(read, secret.Env)
+	}
+}
+
 // replayEnvironment makes s read what was read before, and the rest anew.
 func (s surroundings) replayEnvironment(read map[string]*string) surroundings {
 	lookup := s.lookupEnv

@@ -38,14 +38,16 @@ func TestVolatileArguments(t *testing.T) {
 	}
 }
 
-// No file holds a value: neither from the command line nor from a variable.
-func TestStateHoldsNoVolatileValue(t *testing.T) {
+// No file holds the value of a volatile argument or of a secret: neither from
+// the command line nor from a variable.
+func TestStateHoldsNoSecretValue(t *testing.T) {
 	t.Parallel()
-	vars := map[string]string{"E": "s3cr3t-e", "B": "s3cr3t-b2", ownPrefix + "VOLATILE_ARG": "V=s3cr3t-v", "KEPT": "kept"}
+	vars := map[string]string{"E": "s3cr3t-e", "B": "s3cr3t-b2", ownPrefix + "VOLATILE_ARG": "V=s3cr3t-v", "S": "s3cr3t-s", "KEPT": "kept"}
 	for _, line := range [][]string{
 		{"app", "--volatile-arg", "A=s3cr3t-a", "--volatile-arg=E", "--build-arg", "B=s3cr3t-b", "--volatile-arg", "B", "--build-arg=KEPT"},
 		{"app", "--volatile-arg=A=s3cr3t-a", "--build-arg=A=s3cr3t-a", "--build-arg", "KEPT"},
 		{"app", "--build-arg", "KEPT"},
+		{"app", "--secret", "id=S", "--secret=id=other,env=S", "--build-arg", "KEPT"},
 	} {
 		s, read := surroundings{args: line, lookupEnv: environment(vars)}.recordEnvironment()
 		o, err := parseCommandLine(s.args, s.lookupEnv)
@@ -53,6 +55,7 @@ func TestStateHoldsNoVolatileValue(t *testing.T) {
 			t.Fatal(err)
 		}
 		forgetValues(read, o.volatile)
+		forgetSecrets(read, o.build.Secrets)
 		args := withoutValues(s.args, o.volatile)
 		raw, err := json.Marshal(state{Schema: stateSchema, Arguments: args, Environment: read})
 		if err != nil || strings.Contains(string(raw), "s3cr3t") || !strings.Contains(string(raw), "kept") {
