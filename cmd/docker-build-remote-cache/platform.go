@@ -103,7 +103,8 @@ func (p *platform) annotateError(err error, message string) {
 const maxSecret = 64 << 10
 
 // maskSecrets hides the values of --secret from the log: a step may print
-// them, and a platform knows only the secrets that it keeps itself.
+// them, and a platform knows only the secrets that it keeps itself. A pipe can
+// be read once only, and that is for the build: <(pass show npm).
 func (s surroundings) maskSecrets(secrets []engine.Secret) {
 	if s.platform == nil {
 		return
@@ -111,6 +112,9 @@ func (s surroundings) maskSecrets(secrets []engine.Secret) {
 	for _, secret := range secrets {
 		value := s.getenv(secret.Env)
 		if secret.File != "" {
+			if info, err := os.Stat(secret.File); err != nil || !info.Mode().IsRegular() {
+				continue
+			}
 			file, err := os.Open(secret.File)
 			if err != nil {
 				continue // the build says so
@@ -122,9 +126,7 @@ func (s surroundings) maskSecrets(secrets []engine.Secret) {
 			}
 			value = string(text)
 		}
-		if len(value) <= maxSecret {
-			s.platform.dialect.Mask(value)
-		}
+		s.mask(value)
 	}
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,6 +74,25 @@ func TestMaskSecrets(t *testing.T) {
 	want := "::add-mask::s3cr3t\n::add-mask::first line\n::add-mask::last line\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A secret that comes through a pipe is left for the build to read.
+func TestMaskSecretsLeavesPipes(t *testing.T) {
+	t.Parallel()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	if _, err := write.WriteString("s3cr3t"); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	s, out := onGithub(nil)
+	s.maskSecrets([]engine.Secret{{ID: "pipe", File: fmt.Sprintf("/dev/fd/%d", read.Fd())}})
+	if left, err := io.ReadAll(read); string(left) != "s3cr3t" || err != nil || out.Len() > 0 {
+		t.Errorf("%q is left of the secret, %v; printed: %s", left, err, out)
 	}
 }
 
