@@ -123,12 +123,16 @@ func namesOf(o *options) (cache.Request, error) {
 
 // readDockerfile reads the Dockerfile, which is "-" for standard input.
 func readDockerfile(s surroundings, o *options) (source []byte, err error) {
-	if o.build.Dockerfile == "-" {
-		source, err = io.ReadAll(io.LimitReader(s.stdin, stages.MaxSize+1))
-	} else {
-		source, err = os.ReadFile(o.build.Dockerfile)
+	from := s.stdin
+	if o.build.Dockerfile != "-" {
+		file, err := os.Open(o.build.Dockerfile)
+		if err != nil {
+			return nil, fmt.Errorf("read Dockerfile: %w", err)
+		}
+		defer file.Close()
+		from = file
 	}
-	if err != nil {
+	if source, err = io.ReadAll(io.LimitReader(from, stages.MaxSize+1)); err != nil {
 		return nil, fmt.Errorf("read Dockerfile: %w", err)
 	}
 	return source, nil
