@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,11 +18,8 @@ import (
 	fstypes "github.com/tonistiigi/fsutil/types"
 )
 
-const (
-	ignoreName = ".dockerignore"
-	// addedDockerfile is the Dockerfile's name in what is sent.
-	addedDockerfile = ".dockerfile.docker-build-remote-cache"
-)
+// addedDockerfile is the Dockerfile's name in what is sent.
+const addedDockerfile = ".dockerfile.docker-build-remote-cache"
 
 // contextArchive is the build context as the classic builder takes it: a tar,
 // kept in a file, as every solve needs it again, with another Dockerfile.
@@ -52,7 +48,7 @@ func (a *contextArchive) remove() { os.Remove(a.path) }
 
 func (a *contextArchive) write(ctx context.Context, out io.Writer, dir string) error {
 	var err error
-	if a.ignored, err = os.ReadFile(filepath.Join(dir, ignoreName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if a.ignored, err = readIgnoreFile(filepath.Join(dir, ignoreName)); err != nil {
 		return err
 	}
 	excludes, err := ignorefile.ReadAll(bytes.NewReader(a.ignored))

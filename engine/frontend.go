@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -147,11 +148,33 @@ func newSender(o Options, targetStage string, embedded bool, docker *configfile.
 	s := &sender{options: o, docker: docker, attrs: attrs}
 	// A Dockerfile-specific ignore file wins over the context's:
 	// docs.docker.com/build/concepts/context/#filename-and-location
-	s.ignore, err = os.ReadFile(o.Dockerfile + ".dockerignore")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	s.ignore, err = readIgnoreFile(o.Dockerfile + ignoreName)
+	return s, err
+}
+
+const (
+	ignoreName    = ".dockerignore"
+	maxIgnoreFile = 1 << 20 // bytes
+)
+
+// readIgnoreFile reads a file in the form of .dockerignore; nil if there is none.
+func readIgnoreFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read the ignore file: %w", err)
 	}
-	return s, nil
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxIgnoreFile+1))
+	if err == nil && len(text) > maxIgnoreFile {
+		err = fmt.Errorf("%s is larger than %d bytes", path, maxIgnoreFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the ignore file: %w", err)
+	}
+	return text, nil
 }
 
 // solveOpt is a fresh session with everything a build of dockerfile may ask
@@ -205,7 +228,7 @@ func (s *sender) dockerfileFiles(dockerfile []byte) fsutil.FS {
 	}
 	add(dockerfileName, dockerfile)
 	if s.ignore != nil {
-		add(dockerfileName+".dockerignore", s.ignore)
+		add(dockerfileName+ignoreName, s.ignore)
 	}
 	return files
 }
