@@ -214,7 +214,7 @@ func (p *probe) ended() bool {
 // diedMeanwhile tells whether a proxy that steps were led through has gone away
 // since, or whether the mirror failed the build: then the same build may
 // succeed without.
-func (l *proxying) diedMeanwhile(ctx context.Context, outcome engine.Outcome) bool {
+func (l *proxying) diedMeanwhile(ctx context.Context, r engine.Request, outcome engine.Outcome) bool {
 	died := false
 	for _, tool := range proxies.Tools() {
 		l.mu.Lock()
@@ -232,7 +232,7 @@ func (l *proxying) diedMeanwhile(ctx context.Context, outcome engine.Outcome) bo
 		}
 	}
 	if l.mirror != nil && l.mirror.blamed(outcome) {
-		l.say("the mirror %s failed the build, and is left out: %v", l.mirror.address, outcome.Err)
+		l.say("the mirror %s failed the build, and is left out: %s", l.mirror.address, outcome.Message(r))
 		l.mirror, died = nil, true
 	}
 	return died

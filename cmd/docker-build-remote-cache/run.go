@@ -55,10 +55,10 @@ func run(ctx context.Context, s surroundings) int {
 	switch {
 	case o.help:
 		fmt.Fprint(s.stdout, helpText())
-		return 0
+		return exitOK
 	case o.version:
 		fmt.Fprintln(s.stdout, program, version())
-		return 0
+		return exitOK
 	}
 	if err := s.readConfig(o); err != nil {
 		return s.fail(err)
@@ -71,7 +71,7 @@ func run(ctx context.Context, s surroundings) int {
 		if err := p.print(defused(s.stdout)); err != nil {
 			return s.fail(err)
 		}
-		return 0
+		return exitOK
 	}
 	selection := recorded.engineSelection(o)
 	s.maskProxies(o.proxies)
@@ -164,7 +164,7 @@ func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.R
 	given := r.Options
 	r.Options = led.into(given)
 	b, outcome, err := buildOnce(ctx, e, r, k)
-	if err == nil && outcome.Result == engine.BuildFailed && led.diedMeanwhile(ctx, outcome) {
+	if err == nil && outcome.Result == engine.BuildFailed && led.diedMeanwhile(ctx, r, outcome) {
 		b.Close()
 		led.tell()
 		s.talk("building again without it")
@@ -176,7 +176,7 @@ func buildWith(ctx context.Context, s surroundings, e *engine.Engine, r engine.R
 		return b, outcome, err
 	}
 	b.Close()
-	s.talk("warning: the cache %s broke the build (%v); building again without it", cmp.Or(r.Imports[0].Attributes["ref"], "served by this build"), outcome.Err)
+	s.talk("warning: the cache %s broke the build (%s); building again without it", cmp.Or(r.Imports[0].Attributes["ref"], "served by this build"), outcome.Message(r))
 	r.Imports, r.Mounts.Records = nil, nil
 	return buildOnce(ctx, e, r, k)
 }
