@@ -147,6 +147,7 @@ func (s surroundings) resume(ctx context.Context, o *options, p *prepared, st *s
 		return err
 	}
 	askForProxies(o, p, e)
+	p.plan.CacheInImages = !e.RegistryCache
 	client := registry.NewClient(s.registryOptions())
 	helper := mountHelper(ctx, e, p)
 	found := cache.Look(ctx, client, p.plan)
