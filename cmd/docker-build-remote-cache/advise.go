@@ -22,7 +22,7 @@ import (
 func (p *prepared) advise(o *options) (skips []cache.Skip) {
 	auto := advice.Auto{Left: advice.Find(p.file, p.stages)}
 	if o.autoCacheMounts {
-		if reason := withoutMounts(p.file.Syntax); reason != "" {
+		if reason := withoutMounts(syntaxOf(o, p.file)); reason != "" {
 			skips = append(skips, cache.Skip{What: "adding cache mounts", Reason: reason})
 		} else {
 			auto = advice.Automatic(p.file, p.stages)
