@@ -53,7 +53,7 @@ func (p *parser) dockerOptions() []option {
 		{name: "cpu-shares", short: "c", value: "N", help: "Relative CPU weight (classic builder)", set: integer(&b.Classic.CPUShares)},
 		{name: "cpuset-cpus", value: "LIST", help: "CPUs to use, such as 0-3 (classic builder)", set: text(&b.Classic.CPUSetCPUs)},
 		{name: "cpuset-mems", value: "LIST", help: "Memory nodes to use (classic builder)", set: text(&b.Classic.CPUSetMems)},
-		{name: "debug", short: "D", help: "Say more about what is done", set: toggle(&o.debug)},
+		{name: "debug", short: "D", help: "Accepted without effect", hidden: true, set: ignored},
 		{name: "disable-content-trust", help: "Accepted without effect, as in docker build", hidden: true, set: ignored},
 		{name: "file", short: "f", value: "FILE", help: "Dockerfile (default: PATH/Dockerfile); - reads standard input", set: text(&p.dockerfile)},
 		{name: "force-rm", help: "Remove containers of failed steps too (classic builder)", set: toggle(&b.Classic.ForceRemove)},

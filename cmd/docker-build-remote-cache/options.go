@@ -23,7 +23,6 @@ import (
 type options struct {
 	help    bool // --help: print helpText and stop; nothing else is checked
 	version bool // --version: print it and stop; nothing else is checked
-	debug   bool
 
 	image string         // as written: [REGISTRY/]NAME[:TAG]
 	tags  []string       // --tag as written: further names of the image

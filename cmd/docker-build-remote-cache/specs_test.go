@@ -77,10 +77,10 @@ func TestDockerOptions(t *testing.T) {
 			func(o *options) {
 				o.build.Classic = engine.ClassicOptions{Memory: 2 << 30, MemorySwap: 4 << 30, CPUShares: 2, CPUSetCPUs: "0"}
 			}},
-		{"without effect", []string{"--disable-content-trust=false", "--stream", "--rm"}, func(*options) {}},
-		{"strings", []string{"--builder", "b", "--cgroup-parent=c", "--iidfile", "i", "--metadata-file=m", "--network", "host", "--target=t", "-D"},
+		{"without effect", []string{"--disable-content-trust=false", "--stream", "--rm", "-D"}, func(*options) {}},
+		{"strings", []string{"--builder", "b", "--cgroup-parent=c", "--iidfile", "i", "--metadata-file=m", "--network", "host", "--target=t"},
 			func(o *options) {
-				o.builder, o.iidFile, o.metadataFile, o.debug = "b", "i", "m", true
+				o.builder, o.iidFile, o.metadataFile = "b", "i", "m"
 				o.build.CgroupParent, o.build.Network, o.build.Target = "c", "host", "t"
 			}},
 		{"label", []string{"--label", "a=b=c", "--label=d", "--label=a=e"},
