@@ -35,6 +35,23 @@ func plant(t testing.TB, dir string, directories, files int) {
 	}
 }
 
+// planted is a mount that plant has made, and what was saved of it.
+func planted(t testing.TB, directories, files int) (dir string, state State, blobs *store) {
+	t.Helper()
+	dir, blobs = t.TempDir(), newStore()
+	plant(t, dir, directories, files)
+	state, _ = saveDir(t, dir, nil, Mark{}, blobs)
+	return dir, state, blobs
+}
+
+// holds checks that a mount is as a fingerprint says.
+func holds(t testing.TB, dir string, want map[string]string) {
+	t.Helper()
+	if diff := cmp.Diff(want, fingerprint(t, dir)); diff != "" {
+		t.Errorf("the mount (-want +got):\n%s", diff)
+	}
+}
+
 // One tree gives the same bytes, whoever saves it.
 func TestSavingIsDeterministic(t *testing.T) {
 	t.Parallel()
@@ -90,17 +107,13 @@ func TestOnlyNewContentsAreUploaded(t *testing.T) {
 	}
 	to := t.TempDir()
 	restoreDir(t, to, state, blobs)
-	if diff := cmp.Diff(fingerprint(t, dir), fingerprint(t, to)); diff != "" {
-		t.Error(diff)
-	}
+	holds(t, to, fingerprint(t, dir))
 }
 
 // A mount that holds anything stays as it is.
 func TestAWarmMountIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	from, blobs := t.TempDir(), newStore()
-	plant(t, from, 2, 2)
-	state, _ := saveDir(t, from, nil, Mark{}, blobs)
+	_, state, _ := planted(t, 2, 2)
 	to := t.TempDir()
 	if err := os.WriteFile(to+"/mine", nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -110,18 +123,14 @@ func TestAWarmMountIsLeftAlone(t *testing.T) {
 	if restored := restoreDir(t, to, state, newStore()); !restored.Warm || restored.Mark != (Mark{}) {
 		t.Errorf("%+v", restored)
 	}
-	if diff := cmp.Diff(before, fingerprint(t, to)); diff != "" {
-		t.Error(diff)
-	}
+	holds(t, to, before)
 }
 
 // Two builds that restore one mount at once: one does, the other waits and
 // finds it warm.
 func TestTwoRestoresAtOnce(t *testing.T) {
 	t.Parallel()
-	from, blobs := t.TempDir(), newStore()
-	plant(t, from, 30, 10)
-	state, _ := saveDir(t, from, nil, Mark{}, blobs)
+	from, state, blobs := planted(t, 30, 10)
 	to := t.TempDir()
 	var group sync.WaitGroup
 	warm := make([]bool, 4)
@@ -133,9 +142,7 @@ func TestTwoRestoresAtOnce(t *testing.T) {
 	if !slices.Equal(warm, []bool{false, true, true, true}) {
 		t.Errorf("warm: %v", warm)
 	}
-	if diff := cmp.Diff(fingerprint(t, from), fingerprint(t, to)); diff != "" {
-		t.Error(diff)
-	}
+	holds(t, to, fingerprint(t, from))
 }
 
 // gated blobs stop at the first pack until they are let go.
@@ -144,6 +151,10 @@ type gated struct {
 	reached chan struct{} // closed when the pack was asked for
 	proceed chan struct{}
 	after   int64 // bytes of the pack
+}
+
+func newGate(blobs Blobs, after int64) gated {
+	return gated{blobs, make(chan struct{}), make(chan struct{}), after}
 }
 
 func (g gated) Get(ctx context.Context, blob ocispec.Descriptor) (io.ReadCloser, error) {
@@ -166,11 +177,9 @@ func (o once) Read([]byte) (int, error) { o(); return 0, io.EOF }
 // A build that fills the mount while it is restored keeps what it wrote.
 func TestAMountFilledMeanwhileIsWarm(t *testing.T) {
 	t.Parallel()
-	from, store := t.TempDir(), newStore()
-	plant(t, from, 3, 3)
-	state, _ := saveDir(t, from, nil, Mark{}, store)
+	_, state, store := planted(t, 3, 3)
 	to := t.TempDir()
-	blobs := gated{store, make(chan struct{}), make(chan struct{}), 10}
+	blobs := newGate(store, 10)
 	go func() {
 		<-blobs.reached
 		if err := os.WriteFile(to+"/theirs", []byte("x"), 0o600); err != nil {
@@ -189,11 +198,9 @@ func TestAMountFilledMeanwhileIsWarm(t *testing.T) {
 // A mount that is being restored, or was not to its end, is not saved.
 func TestAPartIsNotSaved(t *testing.T) {
 	t.Parallel()
-	from, store := t.TempDir(), newStore()
-	plant(t, from, 3, 3)
-	state, _ := saveDir(t, from, nil, Mark{}, store)
+	_, state, store := planted(t, 3, 3)
 	to := t.TempDir()
-	blobs := gated{store, make(chan struct{}), make(chan struct{}), 10}
+	blobs := newGate(store, 10)
 	restoring := make(chan Restored)
 	go func() { restoring <- restoreDir(t, to, state, blobs) }()
 	<-blobs.reached
@@ -242,19 +249,15 @@ func TestASaveThatIsRefusedEnds(t *testing.T) {
 	if !errors.Is(err, errRefused) || served == nil {
 		t.Errorf("Save: %v, Serve: %v", err, served)
 	}
-	if diff := cmp.Diff(before, fingerprint(t, dir)); diff != "" {
-		t.Error(diff)
-	}
+	holds(t, dir, before)
 }
 
 // The end of the context ends both sides, whatever they wait for.
 func TestTheEndOfTheContextEndsARestore(t *testing.T) {
 	t.Parallel()
-	from, store := t.TempDir(), newStore()
-	plant(t, from, 3, 3)
-	state, _ := saveDir(t, from, nil, Mark{}, store)
+	_, state, store := planted(t, 3, 3)
 	to := t.TempDir()
-	blobs := gated{store, make(chan struct{}), make(chan struct{}), 10}
+	blobs := newGate(store, 10)
 	defer close(blobs.proceed)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
@@ -318,9 +321,7 @@ func killable(t *testing.T, dir string) (net.Conn, *exec.Cmd) {
 // the next Restore takes for whole, until that has filled it.
 func TestKillDuringRestore(t *testing.T) {
 	t.Parallel()
-	from, store := t.TempDir(), newStore()
-	plant(t, from, 300, 1)
-	state, _ := saveDir(t, from, nil, Mark{}, store)
+	from, state, store := planted(t, 300, 1)
 	want := fingerprint(t, from)
 	size := state.Packs[0].Blob.Size
 	kill := func(t *testing.T, blobs Blobs, when func(*exec.Cmd)) {
@@ -350,14 +351,12 @@ func TestKillDuringRestore(t *testing.T) {
 		if restored := restoreDir(t, to, state, store); restored.Warm {
 			t.Error("the next Restore takes the mount for warm")
 		}
-		if diff := cmp.Diff(want, fingerprint(t, to)); diff != "" {
-			t.Errorf("restored after the kill (-want +got):\n%s", diff)
-		}
+		holds(t, to, want)
 	}
 	for _, after := range []int64{0, 1, size / 4, size / 2, size - 1, size} {
 		t.Run(fmt.Sprintf("after %d of %d bytes", after, size), func(t *testing.T) {
 			t.Parallel()
-			blobs := gated{store, make(chan struct{}), make(chan struct{}), after}
+			blobs := newGate(store, after)
 			kill(t, blobs, func(process *exec.Cmd) {
 				<-blobs.reached
 				process.Process.Kill()
@@ -405,9 +404,7 @@ func TestKillDuringSave(t *testing.T) {
 	}
 	to := t.TempDir()
 	restoreDir(t, to, state, store)
-	if diff := cmp.Diff(fingerprint(t, dir), fingerprint(t, to)); diff != "" {
-		t.Error(diff)
-	}
+	holds(t, to, fingerprint(t, dir))
 }
 
 // killing kills the process when the first bytes of a blob are there.
@@ -427,9 +424,7 @@ func (k killing) Put(ctx context.Context, mediaType string, content io.Reader) (
 // The mark of one mount says nothing of another.
 func TestAMarkIsOfOneMount(t *testing.T) {
 	t.Parallel()
-	from, blobs := t.TempDir(), newStore()
-	plant(t, from, 2, 2)
-	state, _ := saveDir(t, from, nil, Mark{}, blobs)
+	_, state, blobs := planted(t, 2, 2)
 	to := t.TempDir()
 	restored := restoreDir(t, to, state, blobs)
 	other := t.TempDir()
