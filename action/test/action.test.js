@@ -31,6 +31,7 @@ function job(t) {
   // start runs a script of the action; its promise gives {status, output}.
   function start(script, env) {
     const child = spawn(process.execPath, [path.join(__dirname, '..', script)], { env: { ...base, ...env } });
+    t.after(() => child.kill()); // of a test that has failed; the program ends with it
     let output = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', data => (output += data));
     const ended = once(child, 'close').then(([status]) => ({ status, output }));
@@ -41,7 +42,9 @@ function job(t) {
     temp,
     start,
     run: (script, env) => start(script, env).ended,
-    records: () => (fs.existsSync(record) ? fs.readFileSync(record, 'utf8').trim().split('\n').map(line => JSON.parse(line)) : []),
+    // records are what the program has written down, without a line that it is
+    // about to end.
+    records: () => (fs.existsSync(record) ? fs.readFileSync(record, 'utf8').split('\n').slice(0, -1).map(line => JSON.parse(line)) : []),
     // stateOf gives what the runner hands from main to post.
     stateOf() {
       const values = {};
