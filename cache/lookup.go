@@ -60,9 +60,11 @@ type Tagged struct {
 }
 
 // Of lists the lineages found for a stage.
-func (f Found) Of(stage string) []Lineage {
+func (f Found) Of(stage string) []Lineage { return ofStage(f.Lineages, stage) }
+
+func ofStage(lineages []Lineage, stage string) []Lineage {
 	var of []Lineage
-	for _, l := range f.Lineages {
+	for _, l := range lineages {
 		if l.Slot.Stage == stage {
 			of = append(of, l)
 		}

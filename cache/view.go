@@ -59,15 +59,7 @@ func (v View) Records() []cacheimporttypes.CacheRecord {
 
 // Of lists the lineages of a stage, the most specific first; without a stage,
 // those of whole builds that no stage's tag refers to.
-func (v View) Of(stage string) []Lineage {
-	var of []Lineage
-	for _, l := range v.Lineages {
-		if l.Slot.Stage == stage {
-			of = append(of, l)
-		}
-	}
-	return of
-}
+func (v View) Of(stage string) []Lineage { return ofStage(v.Lineages, stage) }
 
 // ReadWriter is what composing a view asks of a registry.
 type ReadWriter interface {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"io"
 	"os"
-	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -134,7 +133,7 @@ func fillFiles(ctx context.Context, to int, t tree, w *wire, packs []packFacts) 
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	deliveries := make(chan delivery, readAhead)
-	for range min(runtime.GOMAXPROCS(0)*2, 8) {
+	for range workers() {
 		group.Go(func() error {
 			p := newPlace(to)
 			defer p.close()
@@ -228,11 +227,7 @@ func eachContent(r io.Reader, facts packFacts, use func(index int, size int64, c
 // writeFile makes a file of its whole content.
 func writeFile(p *place, e *entry, data []byte) error {
 	return makeFile(p, e, func(f *os.File) error {
-		extents := e.extents
-		if !e.sparse {
-			extents = []span{{0, e.size}}
-		}
-		for _, extent := range extents {
+		for _, extent := range e.parts() {
 			if _, err := f.WriteAt(data[:extent.size], extent.offset); err != nil {
 				return err
 			}
@@ -275,12 +270,8 @@ func writeLarge(p *place, entries []*entry, content io.Reader) error {
 }
 
 func writeExtents(f *os.File, e *entry, content io.Reader) error {
-	extents := e.extents
-	if !e.sparse {
-		extents = []span{{0, e.size}}
-	}
 	buffer := make([]byte, 256<<10)
-	for _, extent := range extents {
+	for _, extent := range e.parts() {
 		to := struct{ io.Writer }{io.NewOffsetWriter(f, extent.offset)}
 		n, err := io.CopyBuffer(to, onlyReader{io.LimitReader(content, extent.size)}, buffer)
 		if err != nil {

@@ -138,12 +138,14 @@ func (s *saving) compare() error {
 	return nil
 }
 
+// workers is how many files are worked on at once.
+func workers() int { return min(runtime.GOMAXPROCS(0)*2, 8) }
+
 // inParallel calls do for 0 to n-1, each worker with a way of its own to the
 // files, and near numbers one after the other.
 func (s *saving) inParallel(n int, do func(*contents, int) error) error {
-	workers := min(runtime.GOMAXPROCS(0)*2, 8)
 	group, ctx := errgroup.WithContext(s.ctx)
-	chunk := n/workers/4 + 1
+	chunk := n/workers()/4 + 1
 	starts := make(chan int)
 	group.Go(func() error {
 		defer close(starts)
@@ -156,7 +158,7 @@ func (s *saving) inParallel(n int, do func(*contents, int) error) error {
 		}
 		return nil
 	})
-	for range workers {
+	for range workers() {
 		group.Go(func() error {
 			c := &contents{scan: &s.scan, place: newPlace(s.root)}
 			defer c.place.close()
@@ -279,7 +281,7 @@ func (s *saving) pack(w *wire, id int) (*packWriter, error) {
 		}
 		return nil
 	})
-	for range min(runtime.GOMAXPROCS(0)*2, 8) {
+	for range workers() {
 		group.Go(func() error {
 			c := &contents{scan: &s.scan, place: newPlace(s.root)}
 			defer c.place.close()

@@ -127,11 +127,8 @@ func readExtents(f *os.File, size int64, most int) (extents []span, sparse bool)
 
 // contentOf reads the content of a file: all of it, or its extents.
 func contentOf(f *os.File, e *entry) io.Reader {
-	if !e.sparse {
-		return io.NewSectionReader(f, 0, e.size)
-	}
 	var parts []io.Reader
-	for _, extent := range e.extents {
+	for _, extent := range e.parts() {
 		parts = append(parts, io.NewSectionReader(f, extent.offset, extent.size))
 	}
 	return io.MultiReader(parts...)

@@ -70,6 +70,14 @@ func (e *entry) bytes() int64 {
 	return sum
 }
 
+// parts are where a file has its content.
+func (e *entry) parts() []span {
+	if e.sparse {
+		return e.extents
+	}
+	return []span{{0, e.size}}
+}
+
 // alike reports whether two entries are the same in all but where their
 // content is kept.
 func (e *entry) alike(other *entry) bool {
