@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -53,24 +51,6 @@ const (
 	plainHashDigits  = 8
 	hashedHashDigits = 16
 )
-
-// ErrNoBranch is a slot of a branch level without a branch.
-var ErrNoBranch = errors.New("the branch is not known")
-
-// Validate reports whether s may be used: ErrNoBranch, or what its
-// annotations cannot hold.
-func (s Slot) Validate() error {
-	switch s.Level {
-	case LevelUnprefixed:
-	case LevelBranch, LevelBase, LevelDefault:
-		if s.Branch == "" {
-			return ErrNoBranch
-		}
-	default:
-		return fmt.Errorf("unknown level %q", s.Level)
-	}
-	return s.Annotations().Validate()
-}
 
 // Tags are the names of s, both valid tags. The plain one is what people
 // expect, by the table of issue A: feat-x-builder and feat-x on a branch,

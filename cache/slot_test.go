@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -120,27 +119,6 @@ func TestSlotMatches(t *testing.T) {
 		if got := tc.slot.Matches(found); got != tc.matches {
 			t.Errorf("%s: %v", tc.name, got)
 		}
-	}
-}
-
-func TestSlotValidate(t *testing.T) {
-	t.Parallel()
-	for _, level := range []Level{LevelBranch, LevelBase, LevelDefault} {
-		if err := (Slot{Level: level, Stage: "builder"}).Validate(); !errors.Is(err, ErrNoBranch) {
-			t.Errorf("%s without a branch: %v", level, err)
-		}
-		if err := (Slot{Level: level, Branch: "x", Stage: "builder"}).Validate(); err != nil {
-			t.Errorf("%s: %v", level, err)
-		}
-	}
-	if err := (Slot{Level: LevelUnprefixed, Stage: "builder"}).Validate(); err != nil {
-		t.Error(err)
-	}
-	if err := (Slot{Branch: "x"}).Validate(); err == nil {
-		t.Error("a slot without a level is valid")
-	}
-	if err := (Slot{Level: LevelBranch, Branch: "a\x1b[31m"}).Validate(); !errors.Is(err, registry.ErrInvalid) {
-		t.Errorf("a control character: %v", err)
 	}
 }
 

@@ -15,26 +15,23 @@ import (
 type Capabilities struct {
 	BuildKit      bool // as opposed to the classic builder
 	RegistryCache bool // exports a cache beside the image (mode=max)
-	InlineCache   bool // exports a cache inside the image
 }
 
-// probe asks a BuildKit for what it can do. The questions are solves that the
-// daemon turns down before it does anything: for an exporter that it does not
-// know, or for one that lacks its attributes. They take about a millisecond;
-// the daemon's own list of capabilities claims exporters that are not there.
+// probe asks a BuildKit for what it can do.
 func (e *Engine) probe(ctx context.Context) error {
 	if _, err := e.client.ListWorkers(ctx); err != nil {
 		return err
 	}
-	e.Capabilities = Capabilities{
-		BuildKit:      true,
-		RegistryCache: e.exportsCache(ctx, "registry"),
-		InlineCache:   e.exportsCache(ctx, "inline"),
-	}
+	e.Capabilities = Capabilities{BuildKit: true, RegistryCache: e.exportsCache(ctx)}
 	return nil
 }
 
-func (e *Engine) exportsCache(ctx context.Context, exporter string) bool {
+// exportsCache asks for a solve that the daemon turns down before it does
+// anything: for an exporter that it does not know, or for one that lacks its
+// attributes. It takes about a millisecond; the daemon's own list of
+// capabilities claims exporters that are not there.
+func (e *Engine) exportsCache(ctx context.Context) bool {
+	const exporter = "registry"
 	_, err := e.client.ControlClient().Solve(ctx, &controlapi.SolveRequest{
 		Ref:        identity.NewID(),
 		Definition: &pb.Definition{},

@@ -52,15 +52,6 @@ type Pack struct {
 	Contents int
 }
 
-// Stored is the size of all blobs in the registry, in bytes.
-func (s State) Stored() int64 {
-	var sum int64
-	for _, blob := range s.blobs() {
-		sum += blob.Size
-	}
-	return sum
-}
-
 func (s State) blobs() []ocispec.Descriptor {
 	blobs := slices.Clone(s.Trees)
 	for _, pack := range s.Packs {

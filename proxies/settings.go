@@ -66,27 +66,15 @@ func (s *Settings) SetTool(name, value string) error {
 // word is what may be the name of a tool, and not a part of a URL.
 var word = regexp.MustCompile(`^[A-Za-z-]{1,20}$`)
 
-// UnknownToolError is a --proxy for something that has none.
-type UnknownToolError struct {
-	Name    string
-	Nearest Tool // "" if none is near
-}
-
-func (e *UnknownToolError) Error() string {
-	message := fmt.Sprintf("there is no proxy for %q", e.Name)
-	if e.Nearest != "" {
-		message += fmt.Sprintf(", did you mean %s?", e.Nearest)
-	}
-	return message
-}
-
 func unknownTool(name string) error {
 	var names []string
 	for _, tool := range Tools() {
 		names = append(names, string(tool))
 	}
-	nearest, _ := suggest.Search(name, names, false)
-	return &UnknownToolError{Name: name, Nearest: Tool(nearest)}
+	if nearest, ok := suggest.Search(name, names, false); ok {
+		return fmt.Errorf("there is no proxy for %q, did you mean %s?", name, nearest)
+	}
+	return fmt.Errorf("there is no proxy for %q", name)
 }
 
 // Under gives the settings with what a source of less weight adds.

@@ -19,8 +19,7 @@ const (
 	KindEntry Kind = iota + 1
 	// KindIndex: a foreign image index.
 	KindIndex
-	// KindImage: a foreign image. It may have a cache inline, see
-	// InlineCache.
+	// KindImage: a foreign image. It may have a cache inline.
 	KindImage
 	// KindCache: a bare BuildKit cache, which an engine can import: a
 	// manifest with image-manifest=true, the default since BuildKit 0.21, or
@@ -139,17 +138,4 @@ func classifyManifest(config ocispec.Descriptor, layers []ocispec.Descriptor) (C
 		kind = KindCache
 	}
 	return Content{Kind: kind, Config: config, Layers: layers}, nil
-}
-
-// InlineCache takes the records of an inline BuildKit cache out of an image
-// config; nil if there are none. They are JSON of the type that a cache
-// manifest has as its config, but refer to the image's own layers.
-func InlineCache(imageConfig []byte) ([]byte, error) {
-	var config struct {
-		Cache []byte `json:"moby.buildkit.cache.v0"`
-	}
-	if err := json.Unmarshal(imageConfig, &config); err != nil {
-		return nil, invalidf("the image config is not valid: %v", err)
-	}
-	return config.Cache, nil
 }

@@ -112,24 +112,6 @@ func TestClassifyOfALaterSchema(t *testing.T) {
 	}
 }
 
-func TestInlineCache(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		config, want string
-		invalid      bool
-	}{
-		{config: `{"os":"linux"}`},
-		{config: `{"moby.buildkit.cache.v0":"W10="}`, want: "[]"},
-		{config: `{"moby.buildkit.cache.v0":"!"}`, invalid: true},
-		{config: `{"moby.buildkit.cache.v0":`, invalid: true},
-	} {
-		got, err := InlineCache([]byte(tc.config))
-		if string(got) != tc.want || errors.Is(err, ErrInvalid) != tc.invalid {
-			t.Errorf("InlineCache(%s) = %q, %v", tc.config, got, err)
-		}
-	}
-}
-
 // Whatever a registry answers is classified or refused, and an entry that is
 // read can be written again.
 func FuzzClassify(f *testing.F) {
