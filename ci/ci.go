@@ -225,6 +225,7 @@ func Detect(ctx context.Context, in Input) (Facts, []string) {
 	if in.DefaultBranch != "" {
 		facts.DefaultBranch, facts.DefaultBranchSource = in.DefaultBranch, "--default-branch"
 	}
+	p.refuseBadNames(&facts) // pipelines hand strangers' branches to options too
 	p.fillFromGit(ctx, &facts, in.Git)
 	facts.settleTrust()
 	return facts, p.warnings

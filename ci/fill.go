@@ -39,7 +39,7 @@ func (p *platform) fillBranch(ctx context.Context, f *Facts, git Git) {
 	default:
 		branch, err := git.CurrentBranch(ctx)
 		if err == nil {
-			err = CheckBranch(branch)
+			err = checkBranch(branch)
 		}
 		if err == nil {
 			f.Branch, f.BranchSource = branch, "git"
@@ -59,7 +59,7 @@ func (p *platform) fillDefaultBranch(ctx context.Context, f *Facts, git Git) {
 	}
 	head, err := git.RemoteHead(ctx)
 	if err == nil {
-		err = CheckBranch(head)
+		err = checkBranch(head)
 	}
 	if err == nil {
 		f.DefaultBranch, f.DefaultBranchSource = head, "git: HEAD of origin"

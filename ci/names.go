@@ -12,11 +12,11 @@ import (
 // path at 4096 and hosts far earlier; a longer name is an attack or a mistake.
 const maxNameLength = 1024
 
-// CheckBranch tells why a branch's name cannot be used. It refuses what can
+// checkBranch tells why a branch's name cannot be used. It refuses what can
 // harm a log or a terminal, which is more than git does (text that runs right
 // to left, for one), but knows no other rule of git: some platforms write
 // names that git would not take, such as owner:branch.
-func CheckBranch(name string) error {
+func checkBranch(name string) error {
 	if fault := faultOf(name); fault != "" {
 		return fmt.Errorf("branch name %.80q %s", name, fault)
 	}

@@ -28,8 +28,8 @@ func TestCheckBranch(t *testing.T) {
 		"not utf-8 \xff":             false,
 		"encoded surrogate \xed\xa0": false,
 	} {
-		if err := CheckBranch(name); (err == nil) != ok {
-			t.Errorf("CheckBranch(%q) = %v, want ok: %t", name, err, ok)
+		if err := checkBranch(name); (err == nil) != ok {
+			t.Errorf("checkBranch(%q) = %v, want ok: %t", name, err, ok)
 		}
 	}
 }
@@ -54,6 +54,19 @@ func TestDetectRefusesBadNames(t *testing.T) {
 		t.Errorf("pull request %+v, trust %s; want an empty one of a fork", facts.PullRequest, facts.Trust)
 	}
 	if len(warnings) < 4 {
+		t.Errorf("refused in silence: %q", warnings)
+	}
+	checkHarmless(t, facts, warnings)
+}
+
+func TestDetectRefusesBadOptions(t *testing.T) {
+	t.Parallel()
+	const bad = "x\u202e\n::error::y"
+	facts, warnings := Detect(t.Context(), Input{Getenv: lookup(nil), Branch: bad, DefaultBranch: bad, Git: fakeGit{branch: "wrong", remoteHead: "main"}})
+	if facts.Branch != "" || facts.BranchSource != "--branch cannot be used" || facts.DefaultBranch != "main" {
+		t.Errorf("branch %q from %q, default branch %q", facts.Branch, facts.BranchSource, facts.DefaultBranch)
+	}
+	if len(warnings) < 2 {
 		t.Errorf("refused in silence: %q", warnings)
 	}
 	checkHarmless(t, facts, warnings)
