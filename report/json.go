@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	_ "embed" // the schema
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,14 +14,9 @@ import (
 // when one is added.
 const schemaVersion = 1
 
-//go:embed schema.json
-var schema []byte
-
-// Schema is the JSON Schema (draft 2020-12) of what Write writes.
-func Schema() []byte { return bytes.Clone(schema) }
-
-// Write writes r as indented JSON, the same bytes for the same report. Lists
-// are never null, times are rounded to the millisecond.
+// Write writes r as indented JSON as schema.json describes it, the same bytes
+// for the same report. Lists are never null, times are rounded to the
+// millisecond.
 func (r Report) Write(w io.Writer) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")

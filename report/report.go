@@ -1,6 +1,6 @@
 // Package report tells what a finished build did: a short table for people
-// (Fprint) and JSON for machines (Report.Write), described by a JSON Schema
-// (Schema).
+// (Fprint) and JSON for machines (Report.Write), which schema.json describes
+// (JSON Schema, draft 2020-12).
 //
 // A report is plain data that the caller fills in once the build has ended,
 // whatever its outcome. Much of it (instructions, branches, errors, what a
