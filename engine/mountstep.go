@@ -155,7 +155,7 @@ func (e *Engine) runOnMount(ctx context.Context, s *sender, definition *pb.Defin
 	if err != nil {
 		return err
 	}
-	stream := &mountStream{handler: handler, begun: make(chan struct{})}
+	stream := &mountStream{handler: handler, begun: make(chan struct{}), over: make(chan struct{})}
 	opt.Session = append(opt.Session, stream)
 	waiting := time.AfterFunc(mountBusyAfter, func() { cancel(ErrMountBusy) })
 	defer waiting.Stop()
@@ -170,15 +170,16 @@ func (e *Engine) runOnMount(ctx context.Context, s *sender, definition *pb.Defin
 	_, err = e.client.Build(ctx, opt, product, func(ctx context.Context, gw client.Client) (*client.Result, error) {
 		return gw.Solve(ctx, client.SolveRequest{Definition: definition})
 	}, logs.watch())
-	switch handled, ended := stream.ended(); {
-	case ended && handled != nil:
-		return handled
+	ended := stream.ended()
+	switch {
+	case err != nil && context.Cause(ctx) != nil:
+		return context.Cause(ctx)
+	case ended && stream.err != nil:
+		return stream.err
 	case err == nil && !ended:
 		return errors.New("the program in the mount did not connect")
 	case err == nil:
 		return nil
-	case context.Cause(ctx) != nil:
-		return context.Cause(ctx)
 	default:
 		return fmt.Errorf("run a program in the mount: %w%s", err, logs)
 	}
@@ -225,10 +226,8 @@ type mountStream struct {
 	handler MountHandler
 	begun   chan struct{}
 	taken   atomic.Bool
-
-	mu   sync.Mutex
-	done bool
-	err  error
+	over    chan struct{} // closed once err is set
+	err     error
 }
 
 // Register implements session.Attachable.
@@ -248,17 +247,27 @@ func (m *mountStream) ForwardAgent(stream sshforward.SSH_ForwardAgentServer) err
 		return status.Error(codes.ResourceExhausted, "one connection only")
 	}
 	close(m.begun)
-	err := m.handler(stream.Context(), &streamConn{stream: stream})
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.done, m.err = true, err
-	return err
+	defer close(m.over)
+	m.err = m.handler(stream.Context(), &streamConn{stream: stream})
+	return m.err
 }
 
-func (m *mountStream) ended() (error, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.err, m.done
+// handlerLimit bounds how long a handler may go on when its step has ended, and
+// with that its connection and its context.
+const handlerLimit = 10 * time.Second
+
+// ended tells, after the step, whether the handler was called and has returned:
+// what it has written is then the caller's.
+func (m *mountStream) ended() bool {
+	if !m.taken.Load() {
+		return false
+	}
+	select {
+	case <-m.over:
+		return true
+	case <-time.After(handlerLimit):
+		return false
+	}
 }
 
 // streamConn is the stream as a connection.
