@@ -200,6 +200,10 @@ func (l *lookup) askOne(ctx context.Context, giveUp context.CancelCauseFunc, ref
 		l.found.Refused = errors.Is(err, registry.ErrUnauthorized)
 		l.found.Warnings = append(l.found.Warnings, fmt.Sprintf("no cache can be read: %v", err))
 		giveUp(givenUp{err})
+	case ctx.Err() != nil:
+		if said := fmt.Sprintf("no cache can be read: %v", context.Cause(ctx)); !slices.Contains(l.found.Warnings, said) {
+			l.found.Warnings = append(l.found.Warnings, said)
+		}
 	default:
 		l.found.Warnings = append(l.found.Warnings, fmt.Sprintf("the cache at %s cannot be read: %v", ref, err))
 	}

@@ -1,6 +1,8 @@
 package cache
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -251,6 +253,18 @@ func TestFewViewTags(t *testing.T) {
 		if !registry.ValidTag(tag) {
 			t.Errorf("%q is no tag", tag)
 		}
+	}
+}
+
+// A run that was interrupted says so once, not of every tag.
+func TestLookThatIsInterrupted(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	ctx, interrupt := context.WithCancelCause(t.Context())
+	interrupt(errors.New("interrupted"))
+	found := Look(ctx, f.client, f.plan(t, feat, "", nil))
+	if want := []string{"no cache can be read: interrupted"}; !slices.Equal(found.Warnings, want) {
+		t.Errorf("warnings are %q, want %q", found.Warnings, want)
 	}
 }
 
