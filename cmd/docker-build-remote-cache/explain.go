@@ -154,14 +154,14 @@ func (s surroundings) exitStatus(ctx context.Context, outcome engine.Outcome, de
 	return exitOK
 }
 
-// clean makes a text of others safe for a terminal and a log: control
-// characters, which could move a cursor or forge a line, are left out.
+// clean makes a text of others safe for a terminal and a log: what could move a
+// cursor, forge a line or turn the direction of what is read is left out.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
-		case r == '\n', r == '\t':
+		case unicode.IsSpace(r):
 			return ' '
-		case unicode.IsControl(r):
+		case !unicode.IsPrint(r):
 			return -1
 		}
 		return r
