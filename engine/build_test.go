@@ -44,6 +44,7 @@ func TestDeliveryDenied(t *testing.T) {
 		"push access denied, repository does not exist or may require authorization":                   true,
 		"denied: requested access to the resource is denied":                                           true,
 		"failed to solve: failed to push ghcr.io/acme/app:1: denied":                                   true,
+		"push ghcr.io/acme/app:1: no basic auth credentials":                                           true,
 		"open out: permission denied":                                                                  false,
 		"failed to do request: dial tcp 127.0.0.1:1: connect: connection refused":                      false,
 		"unexpected status: 500 Internal Server Error":                                                 false,

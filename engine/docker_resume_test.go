@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -251,6 +252,11 @@ func TestDockerPushesWithCredentials(t *testing.T) {
 		}
 		if _, err := b.PushStage(t.Context(), 0, repository); (err == nil) != (name == "right") {
 			t.Errorf("%s password: %v", name, err)
+		}
+		_, err = b.Deliver(t.Context(), engine.Delivery{Names: []string{repository + ":1"}, Push: true})
+		var refused *engine.DeliveryError
+		if name == "wrong" && (!errors.As(err, &refused) || !refused.Denied()) || name == "right" && err != nil {
+			t.Errorf("%s password: the image is delivered with %v", name, err)
 		}
 	}
 }

@@ -41,4 +41,4 @@ func (e *ExportError) Temporary() bool {
 	return !denied.MatchString(e.Err.Error()) && !errors.Is(e.Err, ErrLost)
 }
 
-var denied = regexp.MustCompile(`\b(401|403)\b|unauthorized|authorization failed|access (is |to the resource is )?denied|: denied\b`)
+var denied = regexp.MustCompile(`\b(401|403)\b|unauthorized|authorization failed|access (is |to the resource is )?denied|: denied\b|no basic auth credentials`)

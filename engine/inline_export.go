@@ -95,7 +95,7 @@ func (b *inlineBuild) Deliver(ctx context.Context, d Delivery) (Delivered, error
 			continue
 		}
 		if err := b.output(ctx, output, d); err != nil {
-			return Delivered{}, fmt.Errorf("export to %s: %w", output.Destination, err)
+			return Delivered{}, &DeliveryError{fmt.Errorf("export to %s: %w", output.Destination, err)}
 		}
 	}
 	return b.images.deliver(ctx, id, d)
