@@ -91,13 +91,32 @@ func TestOutputs(t *testing.T) {
 	loading.run(t, 1, r.image("1"), "--load").wantSaid(t, `^error: .*Docker Engine at unix:///nowhere.sock`)
 }
 
-// On a Docker Engine --load is the engine's own store.
+// On a Docker Engine --load is the engine's own store, and an image that goes
+// nowhere else stays there, as docker build leaves it.
 func TestLoadIntoTheEngineThatBuilds(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, engineKind(t, "moby"))
 	writeProject(t, r)
-	r.on("master").run(t, 0, r.image("1"), "--load", "--push=false")
-	if out := tool(t, r, "DOCKER_HOST="+r.engine.Address, "docker", "image", "inspect", "--format", "{{.Config.Cmd}}", r.image("1")); out != "[cat /app]\n" {
-		t.Errorf("the engine has %s with the command %q", r.image("1"), out)
+	r = r.on("master").with("--push=false")
+	r.run(t, 0, r.image("loaded"), "--load")
+	r.run(t, 0, r.image("left"))
+	r.run(t, 0, r.image("nothing"), "--output", "type=cacheonly")
+	host := "DOCKER_HOST=" + r.engine.Address
+	if tags := tool(t, r, host, "docker", "image", "ls", "--format", "{{.Tag}}", r.repo); !strings.Contains(tags, "loaded") || !strings.Contains(tags, "left") || strings.Contains(tags, "nothing") {
+		t.Errorf("the engine has images with the tags %q", tags)
+	}
+	if out := tool(t, r, host, "docker", "image", "inspect", "--format", "{{.Config.Cmd}}", r.image("left")); out != "[cat /app]\n" {
+		t.Errorf("the image that was left has the command %q", out)
+	}
+}
+
+// An image that goes nowhere has an ID all the same.
+func TestImageIDOfWhatGoesNowhere(t *testing.T) {
+	r := onBuildKit(t)
+	writeProject(t, r)
+	id := filepath.Join(t.TempDir(), "id")
+	r.on("master").with("--push=false").run(t, 0, r.image("1"), "--iidfile", id)
+	if got := contents(t, id); !strings.HasPrefix(got, "sha256:") {
+		t.Errorf("--iidfile holds %q", got)
 	}
 }

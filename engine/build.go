@@ -95,6 +95,10 @@ type Delivery struct {
 	Outputs []Output    // --output; of type docker without a destination, --load
 	Stdout  io.Writer   // for an output whose destination is "-"
 	CacheTo []CacheSpec // further --cache-to
+	// Discard says that no engine is to keep the image: --output type=cacheonly.
+	Discard bool
+	// Identify asks for the image's ID even if the image goes nowhere.
+	Identify bool
 }
 
 // Delivered identifies the image that was delivered.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"strconv"
 	"strings"
 
 	bkclient "github.com/moby/buildkit/client"
@@ -144,9 +145,14 @@ func (b *solveBuild) PushPartial(context.Context, int, string) (ocispec.Descript
 // Deliver implements Build.
 func (b *solveBuild) Deliver(ctx context.Context, d Delivery) (Delivered, error) {
 	var opt bkclient.SolveOpt
-	if d.Push && len(d.Names) > 0 {
+	nowhere := !d.Push && len(d.Outputs) == 0
+	if nowhere && b.engine.docker != nil && !d.Discard {
+		// A Docker Engine keeps what docker build builds on it.
+		d.Outputs = []Output{{Type: bkclient.ExporterDocker}}
+	}
+	if d.Push || nowhere && b.engine.docker == nil && d.Identify {
 		attrs := map[string]string{
-			"name": strings.Join(d.Names, ","), "push": "true", "store": "false",
+			"name": strings.Join(d.Names, ","), "push": strconv.FormatBool(d.Push), "store": "false",
 			// Forced, since layers may come from a cache that knew them as
 			// those of another stage.
 			"oci-mediatypes": "true", "compression": imageCompression, "force-compression": "true",

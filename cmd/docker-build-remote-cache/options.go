@@ -24,11 +24,12 @@ type options struct {
 	help    bool // --help: print helpText and stop; nothing else is checked
 	version bool // --version: print it and stop; nothing else is checked
 
-	image string         // as written: [REGISTRY/]NAME[:TAG]
-	tags  []string       // --tag as written: further names of the image
-	push  bool           // push image and tags after a success
-	load  bool           // --load; build.Outputs holds what it asks for
-	build engine.Options // Dockerfile is "-" for standard input
+	image   string         // as written: [REGISTRY/]NAME[:TAG]
+	tags    []string       // --tag as written: further names of the image
+	push    bool           // push image and tags after a success
+	load    bool           // --load; build.Outputs holds what it asks for
+	discard bool           // --output type=cacheonly: no engine is to keep the image
+	build   engine.Options // Dockerfile is "-" for standard input
 
 	builder      string // of buildx, "" for none named
 	progress     string // a progressui.DisplayMode: auto, plain, tty, quiet, rawjson
@@ -297,7 +298,9 @@ func (p *parser) finishOutputs() error {
 		b.Outputs = append(b.Outputs, engine.Output{Type: "docker", Attributes: map[string]string{}})
 	}
 	// To buildx it is an output that goes nowhere.
+	given := len(b.Outputs)
 	b.Outputs = slices.DeleteFunc(b.Outputs, func(out engine.Output) bool { return out.Type == "cacheonly" })
+	o.discard = len(b.Outputs) < given
 	toStdout := ""
 	for _, out := range b.Outputs {
 		if o.iidFile != "" && (out.Type == "local" || out.Type == "tar") {

@@ -198,7 +198,10 @@ func deliver(ctx context.Context, s surroundings, o *options, p *prepared, b eng
 	if outcome.Result != engine.OK {
 		return engine.Delivered{}, nil
 	}
-	d := engine.Delivery{Names: p.names(), Push: p.plan.Push, Outputs: o.build.Outputs, CacheTo: o.build.CacheTo, Stdout: s.stdout}
+	d := engine.Delivery{
+		Names: p.names(), Push: p.plan.Push, Outputs: o.build.Outputs, CacheTo: o.build.CacheTo, Stdout: s.stdout,
+		Discard: o.discard, Identify: o.quiet || o.iidFile != "" || o.metadataFile != "",
+	}
 	delivered, err := b.Deliver(ctx, d)
 	if err != nil {
 		return delivered, err

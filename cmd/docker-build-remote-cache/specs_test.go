@@ -97,6 +97,7 @@ func TestDockerOptions(t *testing.T) {
 			}},
 		{"output types", []string{"--output=type=local,dest=a", `--output=type=tar,"dest=a,b.tar"`, "--output", "type=oci", "--output=type=docker,tar=false,dest=d", "--output=type=image,Name=x,push=true", "--output=type=registry", "--output=type=cacheonly"},
 			func(o *options) {
+				o.discard = true
 				o.build.Outputs = []engine.Output{
 					{Type: "local", Destination: "a", Attributes: attrs{}}, {Type: "tar", Destination: "a,b.tar", Attributes: attrs{}},
 					{Type: "oci", Destination: "-", Attributes: attrs{}}, {Type: "docker", Destination: "d", Attributes: attrs{"tar": "false"}},
