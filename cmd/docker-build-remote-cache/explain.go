@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/engine"
@@ -64,6 +65,24 @@ func (e *dockerfileError) hint() string {
 	}
 }
 
+// contextError is what is wrong with the directory of the build context.
+type contextError struct {
+	path string
+	err  error
+}
+
+func (e *contextError) Error() string {
+	switch {
+	case errors.Is(e.err, fs.ErrNotExist):
+		return "no directory " + e.path
+	case errors.Is(e.err, syscall.ENOTDIR):
+		return e.path + " is not a directory"
+	}
+	return "read the build context: " + e.err.Error()
+}
+
+func (e *contextError) Unwrap() error { return e.err }
+
 // fail tells people about an error that ends the run before a build, with a
 // remedy, and returns the exit status. It is the only place that turns types
 // of errors into words and statuses.
@@ -91,6 +110,7 @@ func explain(err error) (message, hint string, status int) {
 		named       *registry.NameError
 		target      *stages.UnknownTargetError
 		dockerfile  *dockerfileError
+		directory   *contextError
 		unsupported *engine.UnsupportedError
 		unreachable *engine.UnreachableError
 		delivery    *engine.DeliveryError
@@ -111,6 +131,8 @@ func explain(err error) (message, hint string, status int) {
 		return message, "the stages are " + strings.Join(target.Known, ", "), exitUsage
 	case errors.As(err, &unsupported):
 		return message, unsupported.Remedy, exitUsage
+	case errors.As(err, &directory):
+		return message, "after the image comes the directory of the build context; a Dockerfile is given with -f FILE", exitFailed
 	case errors.As(err, &dockerfile):
 		return message, dockerfile.hint(), exitFailed
 	case errors.As(err, &unreachable):

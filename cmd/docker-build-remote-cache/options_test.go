@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
@@ -264,4 +265,32 @@ func TestParseNeverPanics(t *testing.T) {
 		}
 		checkParse(t, args, nil)
 	})
+}
+
+// Docker gives build steps the proxies of its configuration, unless arguments
+// say otherwise.
+func TestConfiguredProxies(t *testing.T) {
+	t.Parallel()
+	config := configfile.New("")
+	config.Proxies = map[string]configfile.ProxyConfig{
+		"default":                 {HTTPProxy: "http://all:3128", NoProxy: "localhost"},
+		"tcp://docker.internal:1": {HTTPProxy: "http://one:3128"},
+	}
+	for _, c := range []struct {
+		line, host string
+		want       []engine.BuildArg
+	}{
+		{"app", "", []engine.BuildArg{
+			{Name: "HTTP_PROXY", Value: "http://all:3128"}, {Name: "NO_PROXY", Value: "localhost"},
+			{Name: "http_proxy", Value: "http://all:3128"}, {Name: "no_proxy", Value: "localhost"},
+		}},
+		{"app", "tcp://docker.internal:1", []engine.BuildArg{
+			{Name: "HTTP_PROXY", Value: "http://one:3128"}, {Name: "http_proxy", Value: "http://one:3128"},
+		}},
+		{"app --build-arg http_proxy= --volatile-arg NO_PROXY=x", "", []engine.BuildArg{{Name: "http_proxy"}}},
+	} {
+		o := parse(t, c.line, nil)
+		addConfiguredProxies(o, engine.Selection{Config: config, DockerHost: c.host})
+		compare(t, c.want, o.build.BuildArgs)
+	}
 }

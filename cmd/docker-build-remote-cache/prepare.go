@@ -2,12 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -38,6 +43,9 @@ type prepared struct {
 func prepare(ctx context.Context, s surroundings, o *options) (*prepared, error) {
 	if _, err := namesOf(o); err != nil {
 		return nil, err // a mistyped name is told before anything is looked for
+	}
+	if err := checkDirectory(o.build.Context); err != nil {
+		return nil, err
 	}
 	p := &prepared{}
 	source, err := readDockerfile(s, o)
@@ -121,11 +129,30 @@ func namesOf(o *options) (cache.Request, error) {
 	return r, err
 }
 
-// readDockerfile reads the Dockerfile, which is "-" for standard input.
+// checkDirectory finds out before anything else whether there is a context.
+func checkDirectory(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.IsDir() {
+		err = syscall.ENOTDIR
+	}
+	if err != nil {
+		return &contextError{path, err}
+	}
+	return nil
+}
+
+// readDockerfile reads the Dockerfile, which is "-" for standard input. Where
+// there is none of that name it may be called dockerfile (moby/buildkit
+// frontend/dockerui/config.go, ReadEntrypoint).
 func readDockerfile(s surroundings, o *options) (source []byte, err error) {
 	from := s.stdin
 	if o.build.Dockerfile != "-" {
 		file, err := os.Open(o.build.Dockerfile)
+		if dir, name := filepath.Split(o.build.Dockerfile); errors.Is(err, fs.ErrNotExist) && name == "Dockerfile" {
+			if small, openErr := os.Open(dir + "dockerfile"); openErr == nil {
+				o.build.Dockerfile, file, err = small.Name(), small, nil
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read Dockerfile: %w", err)
 		}
@@ -230,6 +257,29 @@ func (s surroundings) engineSelection(o *options) engine.Selection {
 		DockerTLSVerify: s.getenv("DOCKER_TLS_VERIFY") != "", DockerCertPath: certPath,
 		Config: file, ConfigDir: configDir, BuildxConfig: s.getenv("BUILDX_CONFIG"),
 	}
+}
+
+// addConfiguredProxies gives the steps the proxies that the docker
+// configuration has for them, as docker build does
+// (docs.docker.com/engine/cli/proxy), but for those that the command line
+// gives, in whichever case.
+func addConfiguredProxies(o *options, selection engine.Selection) {
+	if selection.Config == nil {
+		return
+	}
+	b := &o.build
+	given := func(name string) bool {
+		return slices.ContainsFunc(b.BuildArgs, func(arg engine.BuildArg) bool { return strings.EqualFold(arg.Name, name) }) ||
+			slices.ContainsFunc(o.volatile, func(arg stages.VolatileArg) bool { return strings.EqualFold(arg.Name, name) })
+	}
+	configured := selection.Config.ParseProxyConfig(selection.DockerHost, nil)
+	var added []engine.BuildArg
+	for _, name := range slices.Sorted(maps.Keys(configured)) {
+		if value := configured[name]; value != nil && *value != "" && !given(name) {
+			added = append(added, engine.BuildArg{Name: name, Value: *value})
+		}
+	}
+	b.BuildArgs = append(b.BuildArgs, added...)
 }
 
 func (s surroundings) registryOptions() registry.Options {

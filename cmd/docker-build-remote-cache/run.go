@@ -74,6 +74,7 @@ func run(ctx context.Context, s surroundings) int {
 		return exitOK
 	}
 	selection := recorded.engineSelection(o)
+	addConfiguredProxies(o, selection)
 	s.maskProxies(o.proxies)
 	forgetValues(environment, given)
 	forgetProxies(environment)

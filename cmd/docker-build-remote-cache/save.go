@@ -137,7 +137,9 @@ func prepareAgain(o *options, st *state) (p *prepared, err error) {
 }
 
 func (s surroundings) resume(ctx context.Context, o *options, p *prepared, st *state) error {
-	e, err := engine.Connect(ctx, s.engineSelection(o))
+	selection := s.engineSelection(o)
+	addConfiguredProxies(o, selection)
+	e, err := engine.Connect(ctx, selection)
 	if err != nil {
 		return err
 	}
