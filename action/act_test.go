@@ -154,8 +154,8 @@ func repository(name string) map[string]any {
 
 // TestActionOnEvents builds for each kind of event and looks at the report.
 func TestActionOnEvents(t *testing.T) {
-	env := testbed.Up(t, testbed.BuildKitd, testbed.Buildx)
-	engine := env.BuildKit(t)
+	env := testbed.Up(t, testbed.BuildKitd)
+	engine := env.Engine(t, testbed.BuildKitd)
 	program := buildProgram(t)
 	for _, c := range []struct {
 		name, event string
@@ -257,8 +257,8 @@ func TestReleasedAction(t *testing.T) {
 // what was complete nothing is saved yet, as checkpoints are off; post does
 // it. Unlike GitHub, act kills the step at once, as a lost machine would.
 func TestCancelledActionSavesInPost(t *testing.T) {
-	env := testbed.Up(t, testbed.BuildKitd, testbed.Buildx)
-	engine := env.BuildKit(t)
+	env := testbed.Up(t, testbed.BuildKitd)
+	engine := env.Engine(t, testbed.BuildKitd)
 	pidFile := filepath.Join(t.TempDir(), "pid")
 	wrapper := filepath.Join(t.TempDir(), "program")
 	script := "#!/bin/sh\n[ \"$1\" = save ] || echo $PPID $$ >" + pidFile + "\nexec " + buildProgram(t) + " \"$@\"\n"

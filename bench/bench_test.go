@@ -139,7 +139,7 @@ func start(t *testing.T) *bench {
 	for _, name := range []string{testbed.BuildKitd, testbed.Buildx, testbed.Docker} {
 		b.engines[name] = b.env.Engine(t, name)
 	}
-	b.environ = b.env.Environ()
+	b.environ = append(b.env.Environ(), "DOCKER_HOST="+b.engines[testbed.Docker].Address, "BUILDKIT_HOST="+b.engines[testbed.BuildKitd].Address)
 	for _, variable := range b.environ {
 		if dir, ok := strings.CutPrefix(variable, "TESTBED_DIR="); ok {
 			b.state = dir

@@ -121,6 +121,7 @@ func TestHits(t *testing.T) {
 		b.directory = t.TempDir()
 	}
 	own, other := env.Engine(t, testbed.BuildKitd), env.Engine(t, testbed.Buildx)
+	b.environ = append(b.environ, "BUILDKIT_HOST="+own.Address)
 	tool := compile(t, b.directory)
 	var w strings.Builder
 	fmt.Fprintf(&w, "%d trials each, every one on an empty engine; RUN steps that ran again:\n\n", *trials)

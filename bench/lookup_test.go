@@ -34,6 +34,7 @@ func TestLookup(t *testing.T) {
 	}
 	b.meter = newMeter(&url.URL{Scheme: "http", Host: env.Registry})
 	engine := env.Engine(t, testbed.BuildKitd)
+	b.environ = append(b.environ, "BUILDKIT_HOST="+engine.Address)
 	near := serve(t, b.meter)
 	far := distant(t, env.Toxiproxy, near)
 	tool := compile(t, b.directory)

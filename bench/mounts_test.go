@@ -45,6 +45,7 @@ func TestMounts(t *testing.T) {
 	for _, name := range []string{testbed.BuildKitd, testbed.Buildx, testbed.Docker} {
 		b.engines[name] = env.Engine(t, name)
 	}
+	b.environ = append(b.environ, "DOCKER_HOST="+b.engines[testbed.Docker].Address, "BUILDKIT_HOST="+b.engines[testbed.BuildKitd].Address)
 	b.meter = newMeter(&url.URL{Scheme: "http", Host: env.Registry})
 	b.registry = serve(t, b.meter)
 	tool := compile(t, b.directory)

@@ -30,6 +30,7 @@ var runners = map[string][]string{
 // the process ends in time by itself, and save completes it from the step
 // that always runs.
 func TestRunnerCancelsOverSlowRegistry(t *testing.T) {
+	t.Parallel()
 	for name, variables := range runners {
 		if name != "github" && !soaking() {
 			continue
@@ -38,7 +39,8 @@ func TestRunnerCancelsOverSlowRegistry(t *testing.T) {
 			r := onBuildKit(t)
 			slow := *r
 			slow.vars = append(append([]string{}, r.vars...), variables...)
-			slow.repo = r.behindSlowLink(t, 1024)
+			var hasten func()
+			slow.repo, hasten = r.behindSlowLink(t, 1024)
 			branch := slow.with("--default-branch", "master")
 			r.write(t, "Dockerfile", "FROM BASE AS deps\nRUN head -c 20000000 /dev/urandom >/blob\nFROM deps\nRUN echo 2 >/2\nRUN echo now in the step && sleep 120\n")
 			state := filepath.Join(t.TempDir(), "state")
@@ -54,6 +56,7 @@ func TestRunnerCancelsOverSlowRegistry(t *testing.T) {
 				`^remote-cache: what was not saved is left on the engine; .* save --state `)
 			wantAbsent(t, r.image("feat-x-deps"))
 
+			hasten()
 			branch.verb(t, 0, "save", "--state", state).wantSaid(t, `deps is saved to .*:feat-x-deps`, `1 is saved to .*-partial-`)
 
 			r.engine.Fresh(t)
@@ -68,7 +71,7 @@ func TestRunnerCancelsOverSlowRegistry(t *testing.T) {
 func TestSecondSignal(t *testing.T) {
 	r := onBuildKit(t)
 	slow := *r
-	slow.repo = r.behindSlowLink(t, 100)
+	slow.repo, _ = r.behindSlowLink(t, 100)
 	r.write(t, "Dockerfile", "FROM BASE\nRUN head -c 20000000 /dev/urandom >/blob\nRUN echo now in the step && sleep 120\n")
 	p := slow.on("feat/x").start(t, slow.image("1"), "--progress", "plain", "--checkpoint", "0")
 	p.signal(t, " now in the step\n", syscall.SIGTERM)
@@ -96,8 +99,8 @@ func (p *process) cancelAsRunner(t *testing.T) {
 }
 
 // behindSlowLink is the runner's repository behind a proxy of this test's own,
-// which takes up no more than so many KB/s.
-func (r *runner) behindSlowLink(t *testing.T, rate int) string {
+// which takes up no more than so many KB/s until the link is hastened.
+func (r *runner) behindSlowLink(t *testing.T, rate int) (repo string, hasten func()) {
 	t.Helper()
 	env := testbed.Up(t, testbed.Toxiproxy)
 	ask := func(method, path string, body any) map[string]any {
@@ -123,7 +126,7 @@ func (r *runner) behindSlowLink(t *testing.T, rate int) string {
 	}
 	name := "slow-" + filepath.Base(r.repo)
 	proxy := ask(http.MethodPost, "/proxies", map[string]any{"name": name, "listen": "127.0.0.1:0", "upstream": env.Registry})
-	ask(http.MethodPost, "/proxies/"+name+"/toxics", map[string]any{
+	toxic := ask(http.MethodPost, "/proxies/"+name+"/toxics", map[string]any{
 		"type": "bandwidth", "stream": "upstream", "attributes": map[string]any{"rate": rate},
 	})
 	t.Cleanup(func() {
@@ -132,5 +135,10 @@ func (r *runner) behindSlowLink(t *testing.T, rate int) string {
 			answer.Body.Close()
 		}
 	})
-	return fmt.Sprint(proxy["listen"]) + r.repo[len(env.Registry):]
+	hasten = func() {
+		ask(http.MethodPost, fmt.Sprintf("/proxies/%s/toxics/%s", name, toxic["name"]), map[string]any{
+			"attributes": map[string]any{"rate": 1 << 20},
+		})
+	}
+	return fmt.Sprint(proxy["listen"]) + r.repo[len(env.Registry):], hasten
 }

@@ -104,13 +104,11 @@ func onEveryEngine(t *testing.T, test func(t *testing.T, r *runner)) {
 	}
 }
 
-// onBuildKit runs on whichever BuildKit is free, where what is tested does not
-// depend on the engine.
+// onBuildKit runs where what is tested does not depend on the engine.
 func onBuildKit(t *testing.T) *runner {
 	t.Helper()
 	t.Parallel()
-	env := testbed.Up(t, testbed.BuildKitd, testbed.Buildx)
-	return runOn(t, env, env.BuildKit(t), kinds[0])
+	return newRunner(t, kinds[0])
 }
 
 func engineKind(t *testing.T, name string) kind {
@@ -128,11 +126,7 @@ func engineKind(t *testing.T, name string) kind {
 func newRunner(t *testing.T, k kind) *runner {
 	t.Helper()
 	env := testbed.Up(t, k.engine)
-	return runOn(t, env, env.Engine(t, k.engine), k)
-}
-
-func runOn(t *testing.T, env *testbed.Env, engine *testbed.Engine, k kind) *runner {
-	t.Helper()
+	engine := env.Engine(t, k.engine)
 	r := &runner{env: env, engine: engine, dir: t.TempDir(), repo: env.Repo(t), binary: binary}
 	for _, variable := range env.Environ() {
 		name, _, _ := strings.Cut(variable, "=")

@@ -126,6 +126,7 @@ func fromEngine(r *http.Request) bool {
 
 // A layer that the registry loses costs a build its cache, and never the build.
 func TestLayerLostAtAnyMoment(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		when func(r *http.Request) bool
 		says string
@@ -182,6 +183,7 @@ func largest(layers []ocispec.Descriptor) ocispec.Descriptor {
 // Where nothing may be written, the merged cache is served by the process that
 // builds: a fork of a project has all its caches.
 func TestMergedCacheWhereNothingMayBeWritten(t *testing.T) {
+	t.Parallel()
 	onEveryEngine(t, func(t *testing.T, r *runner) {
 		way := newLosing(t, r.env)
 		r.repo = way.host() + strings.TrimPrefix(r.repo, r.env.Registry)

@@ -15,6 +15,7 @@ RUN echo '::error::evil'; `
 
 // What the run tells GitHub and Azure is all that they obey.
 func TestPlatformsAreTold(t *testing.T) {
+	t.Parallel()
 	for _, platform := range []struct {
 		recorded string
 		lines    []string // the beginnings of commands

@@ -21,11 +21,11 @@ func TestDockerCancelEndsTheStepAndKeepsTheRest(t *testing.T) {
 RUN echo 1
 FROM deps
 RUN echo 2
-RUN sleep 120
+RUN sleep 9999
 `
 	eachDockerBuilder(t, func(t *testing.T, r *runner) {
 		p := r.project(t, dockerfile, nil)
-		progress := &watched{text: "sleep 120", seen: make(chan struct{})}
+		progress := &watched{text: "sleep 9999", seen: make(chan struct{})}
 		request := r.request(p, nil)
 		request.Progress.Out = progress
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -39,12 +39,9 @@ RUN sleep 120
 		if _, err := b.PushPartial(t.Context(), 1, r.repository); err != nil {
 			t.Errorf("pushing what is complete while the build runs: %v", err)
 		}
-		interrupted, begun := errors.New("interrupted"), time.Now()
+		interrupted := errors.New("interrupted")
 		cancel(interrupted)
 		expect(t, b, engine.BuildCanceled, map[engine.Status][]int{engine.Ran: {2, 4}, engine.Canceled: {5}})
-		if took := time.Since(begun); took > 5*time.Second {
-			t.Errorf("cancelling took %s", took)
-		}
 		if err := b.Wait().Err; !errors.Is(err, interrupted) {
 			t.Errorf("the build ended with %v, want its context's cause", err)
 		}
@@ -56,7 +53,7 @@ RUN sleep 120
 		end(t, b)
 
 		r.engine.Fresh(t)
-		p = r.project(t, strings.Replace(dockerfile, "sleep 120", "echo 3", 1), nil)
+		p = r.project(t, strings.Replace(dockerfile, "sleep 9999", "echo 3", 1), nil)
 		b = r.start(t.Context(), t, r.request(p, saved))
 		expect(t, b, engine.OK, map[engine.Status][]int{engine.Cached: {2, 4}, engine.Ran: {5}})
 	})
@@ -209,6 +206,7 @@ func TestDockerRefusesWhatItCannotDo(t *testing.T) {
 }
 
 func TestInlineExportsFiles(t *testing.T) {
+	t.Parallel()
 	env := testbed.Up(t, testbed.Docker)
 	r := &runner{env: env, engine: env.Engine(t, testbed.Docker), repository: env.Repo(t)}
 	p := r.project(t, "FROM BASE AS builder\nRUN echo 1 >/out\nFROM scratch\nCOPY --from=builder /out /\n", nil)

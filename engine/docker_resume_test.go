@@ -230,6 +230,7 @@ RUN echo 4
 }
 
 func TestDockerPushesWithCredentials(t *testing.T) {
+	t.Parallel()
 	env := testbed.Up(t, testbed.Docker, testbed.RegistryAuth)
 	r := &runner{env: env, engine: env.Engine(t, testbed.Docker)}
 	p := r.project(t, "FROM BASE\nRUN echo 1\n", nil)

@@ -19,8 +19,10 @@ import (
 // Docker 20.10 is the one engine for both ways to build without a separate
 // cache: through its BuildKit and with its classic builder.
 func eachDockerBuilder(t *testing.T, test func(*testing.T, *runner)) {
+	t.Parallel()
 	for _, name := range []string{"inline", "classic"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			env := testbed.Up(t, testbed.Docker)
 			test(t, &runner{env: env, engine: env.Engine(t, testbed.Docker), classic: name == "classic", repository: env.Repo(t)})
 		})

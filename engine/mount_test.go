@@ -33,8 +33,10 @@ func mountHelper(t *testing.T) engine.Helper {
 // onEachMountEngine runs a test on two engines with cache mounts, the one that exports caches and
 // the one that keeps them inside images.
 func onEachMountEngine(t *testing.T, test func(*testing.T, *runner, engine.Selection)) {
+	t.Parallel()
 	for _, name := range []string{testbed.BuildKitd, testbed.Docker} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			env := testbed.Up(t, name)
 			r := &runner{env: env, engine: env.Engine(t, name), repository: env.Repo(t)}
 			s := engine.Selection{Config: configfile.New(""), ConfigDir: t.TempDir()}

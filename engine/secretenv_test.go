@@ -12,6 +12,7 @@ import (
 )
 
 func TestSecretEnv(t *testing.T) {
+	t.Parallel()
 	const dockerfile = "FROM BASE\nRUN true\n"
 	ask := func(t *testing.T, e *engine.Engine, file *stages.File, want bool) {
 		t.Helper()
@@ -28,6 +29,7 @@ func TestSecretEnv(t *testing.T) {
 		})
 	})
 	t.Run("buildkitd", func(t *testing.T) {
+		t.Parallel()
 		env := testbed.Up(t, testbed.BuildKitd)
 		r := &runner{env: env, engine: env.Engine(t, testbed.BuildKitd)}
 		e, err := engine.Connect(t.Context(), engine.Selection{BuildKitHost: r.engine.Address, Config: configfile.New(""), ConfigDir: t.TempDir()})
@@ -49,6 +51,7 @@ func TestSecretEnv(t *testing.T) {
 // On an engine whose frontend knows no env=, a value reaches a command through
 // a file that exists only while the step runs, wherever the shell finds it.
 func TestSecretFileLeavesNothing(t *testing.T) {
+	t.Parallel()
 	env := testbed.Up(t, testbed.Docker)
 	r := &runner{env: env, engine: env.Engine(t, testbed.Docker), repository: env.Repo(t)}
 	const path = "/dev/" + stages.ReservedPrefix + "x"
@@ -88,6 +91,7 @@ RUN ! find /left | grep `+stages.ReservedPrefix+`
 // With a frontend from an image, old engines know heredocs: a value is read in
 // their first line.
 func TestSecretFileOfAHeredoc(t *testing.T) {
+	t.Parallel()
 	env := testbed.Up(t, testbed.Docker)
 	r := &runner{env: env, engine: env.Engine(t, testbed.Docker), repository: env.Repo(t)}
 	p := r.project(t, "# syntax="+env.Base("dockerfile:1")+`

@@ -238,8 +238,8 @@ func loggingCommands(output string) []loggingCommand {
 // TestAzureBuild builds with the program itself and reads back what it and the
 // script tell the agent.
 func TestAzureBuild(t *testing.T) {
-	env := testbed.Up(t, testbed.BuildKitd, testbed.Buildx)
-	engine := env.BuildKit(t)
+	env := testbed.Up(t, testbed.BuildKitd)
+	engine := env.Engine(t, testbed.BuildKitd)
 	j := newAzureJob(t, "azure/branch.env")
 	j.env = append(j.env, "BUILDKIT_HOST="+engine.Address)
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", j.bin+"/", "./cmd/docker-build-remote-cache")

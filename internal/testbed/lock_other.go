@@ -5,6 +5,6 @@ package testbed
 import "errors"
 
 // lock is never reached: possible says that a testbed needs Linux.
-func lock(string, bool) (func(), error) {
+func lock(string) (func(), error) {
 	return nil, errors.ErrUnsupported
 }

@@ -42,6 +42,10 @@ const (
 	Buildx    = "buildx"    // a buildx builder with driver remote
 )
 
+// spares are further engines of a kind, as scripts/testbed calls them: tests
+// would wait in a line.
+var spares = map[string]string{Docker: "docker2", BuildKitd: "buildkitd2"}
+
 // What else [Up] takes. The registry is always there.
 const (
 	RegistryAuth = "registry-auth" // a registry that wants credentials
@@ -56,7 +60,8 @@ const Network = "host"
 // bootTimeout covers building every engine from source on a slow machine.
 const bootTimeout = 60 * time.Minute
 
-// Env says where everything is. The addresses of what is not up are empty.
+// Env says where everything is. The addresses of services that are not up are
+// empty.
 type Env struct {
 	// Registry is the host:port of a registry with base images, plain http.
 	Registry string
@@ -75,7 +80,7 @@ type Env struct {
 	dir       string // the testbed's state
 	script    string // scripts/testbed
 	variables []string
-	addresses map[string]string // of the engines, by name
+	engines   []string // that are up
 }
 
 // An Engine is an engine that one test has for itself.
@@ -85,7 +90,8 @@ type Engine struct {
 	// Address is a unix:// URL, or the builder's name for Buildx.
 	Address string
 
-	env *Env
+	env      *Env
+	instance string // what scripts/testbed calls it
 }
 
 // up holds what this process has brought up already. Up runs the script again
@@ -106,6 +112,12 @@ func Up(t testing.TB, names ...string) *Env {
 		}
 		t.Skipf("testbed: %v", err)
 	}
+	names = slices.Clone(names)
+	for _, name := range names {
+		if spare, ok := spares[name]; ok {
+			names = append(names, spare)
+		}
+	}
 	up.Lock()
 	defer up.Unlock()
 	missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
@@ -114,34 +126,13 @@ func Up(t testing.TB, names ...string) *Env {
 	if up.env != nil && len(missing) == 0 {
 		return up.env
 	}
-	env, err := start(t.Context(), missing)
-	// A test of another package may be emptying an engine at this moment.
-	known := slices.Concat(up.names, missing)
-	for tries := 0; err == nil && env.lacks(known) && tries < startTries; tries++ {
-		time.Sleep(startPause)
-		env, err = start(t.Context(), missing)
-	}
+	env, err := start(t.Context(), slices.Concat(up.names, missing))
 	if err != nil {
 		t.Fatalf("testbed: %v", err)
 	}
 	up.names = append(up.names, missing...)
 	up.env = env
 	return env
-}
-
-// How often, and how far apart, the testbed is asked for an engine that
-// another test is just replacing, which takes a second or two.
-const (
-	startTries = 60
-	startPause = 500 * time.Millisecond
-)
-
-// lacks tells whether an engine among the names was not up.
-func (e *Env) lacks(names []string) bool {
-	return slices.ContainsFunc(names, func(name string) bool {
-		address, engine := e.addresses[name]
-		return engine && address == ""
-	})
 }
 
 // possible explains why no testbed can run here.
@@ -194,12 +185,7 @@ func start(ctx context.Context, names []string) (*Env, error) {
 	env.RegistryAuthPassword = value("REGISTRY_AUTH_PASSWORD")
 	env.Toxiproxy = value("TOXIPROXY")
 	env.ToxiproxyRegistry = value("TOXIPROXY_REGISTRY")
-	env.addresses = map[string]string{
-		Docker:    value("DOCKER_HOST"),
-		Moby:      value("TESTBED_MOBY_HOST"),
-		BuildKitd: value("BUILDKIT_HOST"),
-		Buildx:    value("TESTBED_BUILDX_BUILDER"),
-	}
+	env.engines = names
 	return env, nil
 }
 
@@ -269,72 +255,52 @@ func repositoryName(test string) string {
 }
 
 // Engine waits until no other test uses the engine, empties it and returns it.
-// It is the test's until the test ends. A test that takes several takes them in
-// alphabetical order, or two tests could wait for each other for ever.
+// It is the test's until the test ends. Of some there are two, and the test gets
+// the one that is free. A test that takes several takes them in alphabetical
+// order, or two tests could wait for each other for ever.
 func (e *Env) Engine(t testing.TB, name string) *Engine {
 	t.Helper()
-	address := e.addresses[name]
-	if address == "" {
+	if !slices.Contains(e.engines, name) {
 		t.Fatalf("testbed: %s is not up: name it in testbed.Up", name)
 	}
+	instances := []string{name}
+	if spare, ok := spares[name]; ok {
+		instances = append(instances, spare)
+	}
 	checkOrder(t, name)
-	unlock, err := lock(e.lockFile(name), true)
-	if err != nil {
-		t.Fatalf("testbed: %v", err)
-	}
-	return e.hand(t, &Engine{Name: name, Address: address, env: e}, unlock)
-}
-
-// BuildKit is like Engine with BuildKitd, but takes the daemon behind Buildx,
-// which is another one of the same version, where that is free first: most tests
-// need no more than a BuildKit, and would wait in a line.
-func (e *Env) BuildKit(t testing.TB) *Engine {
-	t.Helper()
-	if e.addresses[BuildKitd] == "" || e.addresses[Buildx] == "" {
-		t.Fatal("testbed: name both BuildKitd and Buildx in testbed.Up")
-	}
 	for {
-		for _, engine := range []Engine{
-			{Name: BuildKitd, Address: e.addresses[BuildKitd], env: e},
-			{Name: Buildx, Address: "unix://" + filepath.Join(e.dir, Buildx+".sock"), env: e},
-		} {
-			unlock, err := lock(e.lockFile(engine.Name), false)
+		for _, instance := range instances {
+			unlock, err := lock(filepath.Join(e.dir, "lock", "engine-"+instance))
 			if err != nil {
 				t.Fatalf("testbed: %v", err)
 			}
-			if unlock != nil {
-				checkOrder(t, engine.Name)
-				return e.hand(t, &engine, unlock)
+			if unlock == nil {
+				continue
 			}
+			t.Cleanup(unlock)
+			engine := &Engine{Name: name, Address: "unix://" + filepath.Join(e.dir, instance+".sock"), env: e, instance: instance}
+			if name == Buildx {
+				engine.Address = "testbed"
+			}
+			engine.Fresh(t)
+			return engine
 		}
 		select {
 		case <-t.Context().Done():
-			t.Fatal("testbed: no BuildKit is free")
+			t.Fatalf("testbed: no %s is free", name)
 		case <-time.After(lockPause):
 		}
 	}
 }
 
-// lockPause is how often a BuildKit that is free is looked for.
+// lockPause is how often an engine that is free is looked for.
 const lockPause = 50 * time.Millisecond
-
-func (e *Env) lockFile(engine string) string {
-	return filepath.Join(e.dir, "lock", "engine-"+engine)
-}
-
-// hand gives an engine, emptied, to a test until it ends.
-func (e *Env) hand(t testing.TB, engine *Engine, unlock func()) *Engine {
-	t.Helper()
-	t.Cleanup(unlock)
-	engine.Fresh(t)
-	return engine
-}
 
 // Fresh replaces the engine by an empty one at the same address, which is what
 // a new CI runner has. Builds that run on it die.
 func (e *Engine) Fresh(t testing.TB) {
 	t.Helper()
-	if _, err := run(exec.CommandContext(t.Context(), e.env.script, "fresh", e.Name)); err != nil {
+	if _, err := run(exec.CommandContext(t.Context(), e.env.script, "fresh", e.instance)); err != nil {
 		t.Fatalf("testbed: %v", err)
 	}
 }
