@@ -280,22 +280,26 @@ func (e temporaryError) Temporary() bool { return e.again }
 
 func TestExportIsRetried(t *testing.T) {
 	t.Parallel()
+	first := func(call int) error {
+		if call == 1 {
+			return temporaryError{true}
+		}
+		return nil
+	}
 	for name, c := range map[string]struct {
-		fail  func(call int) error
-		calls int
-		saved bool
+		unavailable bool // the registry, when it was asked for caches
+		fail        func(call int) error
+		calls       int
+		saved       bool
 	}{
-		"once more": {func(call int) error {
-			if call == 1 {
-				return temporaryError{true}
-			}
-			return nil
-		}, 2, true},
-		"not where it cannot help": {func(int) error { return temporaryError{false} }, 1, false},
+		"once more":                {false, first, 2, true},
+		"not where it cannot help": {false, func(int) error { return temporaryError{false} }, 1, false},
+		"not for a dead registry":  {true, first, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, b := newSaving(t)
+			s.found.Unavailable = c.unavailable
 			b.steps, b.fail = []string{"one"}, c.fail
 			saved := s.Save(t.Context(), Completed{SeparateCache: true, Stages: []CompletedStage{{Index: 0, Ran: []CompletedStep{{Line: 2, Worked: 1}}}}})
 			if len(b.calls()) != c.calls || len(saved) != 1 || (saved[0].Err == nil) != c.saved || (len(s.Held()) > 0) != c.saved {

@@ -46,8 +46,9 @@ type Found struct {
 	Mounts map[string]FoundMount
 	// Scopes are those that the branch is known to have caches in.
 	Scopes registry.Scopes
-	// Refused says that the plan's repository may not be read.
-	Refused bool
+	// Refused says that the plan's repository may not be read, Unavailable that
+	// its registry did not answer, however often it was asked.
+	Refused, Unavailable bool
 	// Warnings say what was not understood or not answered; each is a miss.
 	Warnings []string
 }
@@ -197,7 +198,7 @@ func (l *lookup) askOne(ctx context.Context, giveUp context.CancelCauseFunc, ref
 	case ref.Repository == l.plan.Repository && (errors.Is(err, registry.ErrUnauthorized) || errors.Is(err, registry.ErrUnavailable)):
 		// The answer to the others would be the same, and each would be waited
 		// for.
-		l.found.Refused = errors.Is(err, registry.ErrUnauthorized)
+		l.found.Refused, l.found.Unavailable = errors.Is(err, registry.ErrUnauthorized), errors.Is(err, registry.ErrUnavailable)
 		l.found.Warnings = append(l.found.Warnings, fmt.Sprintf("no cache can be read: %v", err))
 		giveUp(givenUp{err})
 	case ctx.Err() != nil:

@@ -41,9 +41,13 @@ func (s *Saver) export(ctx context.Context, tag string, stages ...int) (desc oci
 }
 
 // persistently does something until it succeeds, fails for good, or has
-// failed too often. An error for want of time says so.
+// failed too often: once is enough for a registry that did not answer the
+// look-up either. An error for want of time says so.
 func (s *Saver) persistently(ctx context.Context, do func() error) error {
-	pause := exportPause
+	pause, attempts := exportPause, exportAttempts
+	if s.found.Unavailable {
+		attempts = 1
+	}
 	for attempt := 1; ; attempt++ {
 		err := do()
 		var temporary interface{ Temporary() bool }
@@ -52,7 +56,7 @@ func (s *Saver) persistently(ctx context.Context, do func() error) error {
 			return nil
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
-		case attempt == exportAttempts, !errors.As(err, &temporary), !temporary.Temporary():
+		case attempt == attempts, !errors.As(err, &temporary), !temporary.Temporary():
 			return err
 		}
 		select {
