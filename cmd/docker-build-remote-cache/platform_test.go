@@ -96,6 +96,37 @@ func TestMaskSecretsLeavesPipes(t *testing.T) {
 	}
 }
 
+// What is warned of before there is a report is in the report, and so an
+// annotation, without the value.
+func TestEarlyWarningsAreReported(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nARG INDEX\nRUN x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := onGithub(map[string]string{"RUNNER_TEMP": dir, "GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary")})
+	o := parse(t, "app "+dir+" --branch x --default-branch main --build-arg INDEX=https://me:s3cr3t@example.com/ --volatile-arg MISTYPED", nil)
+	p, err := prepare(t.Context(), s, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	s.stderr = &out
+	s = s.onPlatform()
+	if err := newRecorder(s.platform, o, p).write(s, o); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"::warning::--build-arg INDEX looks like a credential", "::warning::--volatile-arg MISTYPED has no effect"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+	summary, err := os.ReadFile(filepath.Join(dir, "summary"))
+	if err != nil || !strings.Contains(string(summary), "INDEX looks like a credential") || strings.Contains(string(summary), "s3cr3t") {
+		t.Errorf("the summary is %s, %v", summary, err)
+	}
+}
+
 // A run that nobody has named a report for hands one to later steps, and what
 // cannot be told is told to people.
 func TestTell(t *testing.T) {

@@ -208,6 +208,7 @@ func mountNote(plan cache.MountPlan, record *mountRecord, found cache.FoundMount
 // the platform.
 func (r *recorder) write(s surroundings, o *options) error {
 	r.platform.endGroup()
+	r.report.Warnings = slices.Concat(r.prepared.warnings, r.report.Warnings)
 	if !o.quiet {
 		width, color := 0, false
 		if isTerminal(s.stderr) {
