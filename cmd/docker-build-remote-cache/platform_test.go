@@ -127,6 +127,28 @@ func TestEarlyWarningsAreReported(t *testing.T) {
 	}
 }
 
+// Advice that the engine could not follow would break the build.
+func TestNoAdviceToTheClassicBuilder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM node:20\nRUN npm ci\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := parse(t, "app "+dir+" --branch x --default-branch main", nil)
+	p, err := prepare(t.Context(), surroundings{stderr: io.Discard, lookupEnv: environment(nil)}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecorder(nil, o, p)
+	if r.engine("BuildKit", true); len(r.report.Advice) != 1 || len(r.report.Skips) != 0 {
+		t.Errorf("with BuildKit there is advice %v, and %v is skipped", r.report.Advice, r.report.Skips)
+	}
+	r = newRecorder(nil, o, p)
+	if r.engine("classic", false); len(r.report.Advice) != 0 || len(r.report.Skips) != 1 {
+		t.Errorf("with the classic builder there is advice %v, and %v is skipped", r.report.Advice, r.report.Skips)
+	}
+}
+
 // A run that nobody has named a report for hands one to later steps, and what
 // cannot be told is told to people.
 func TestTell(t *testing.T) {
