@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -146,6 +147,33 @@ func TestNoAdviceToTheClassicBuilder(t *testing.T) {
 	r = newRecorder(nil, o, p)
 	if r.engine("classic", false); len(r.report.Advice) != 0 || len(r.report.Skips) != 1 {
 		t.Errorf("with the classic builder there is advice %v, and %v is skipped", r.report.Advice, r.report.Skips)
+	}
+}
+
+// A Dockerfile that this program can read and the engine cannot is too new for
+// the engine.
+func TestHintAtAnOldFrontend(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nRUN <<EOF\necho\nEOF\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	s := surroundings{stderr: &out, lookupEnv: environment(nil)}
+	p, err := prepare(t.Context(), s, parse(t, "app "+dir+" --branch x --default-branch main", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for message, want := range map[string]bool{
+		"failed to create LLB definition: dockerfile parse error line 3: unknown instruction: ECHO": true,
+		"Error response from daemon: dockerfile parse error line 2: Unknown flag: link":             true,
+		"process \"/bin/sh -c false\" did not complete successfully: exit code: 1":                  false,
+	} {
+		out.Reset()
+		s.tellFailure(p, engine.Outcome{Result: engine.BuildFailed, Err: errors.New(message)})
+		if got := strings.Contains(out.String(), "\nhint: "); got != want {
+			t.Errorf("hint: %v, want %v:\n%s", got, want, &out)
+		}
 	}
 }
 
