@@ -120,7 +120,7 @@ func (f Found) Differences(p Plan) []string {
 			continue
 		}
 		tell := func(option, then, now string) {
-			text := fmt.Sprintf("was made with %s %s, and this build has %s: its RUN steps will not be found there", option, then, now)
+			text := fmt.Sprintf("was made with %[1]s %[2]s, and this build has %[1]s %[3]s: its RUN steps will not be found there", option, then, now)
 			if stages[text] == nil {
 				all = append(all, text)
 			}

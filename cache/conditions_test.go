@@ -29,8 +29,8 @@ func TestDifferences(t *testing.T) {
 		p.Stages = append(p.Stages, StagePlan{Name: name})
 	}
 	want := []string{
-		"the cache of one, three was made with --network host, and this build has default: its RUN steps will not be found there",
-		"the cache of one, three was made with --add-host for a, and this build has for a, b: its RUN steps will not be found there",
+		"the cache of one, three was made with --network host, and this build has --network default: its RUN steps will not be found there",
+		"the cache of one, three was made with --add-host for a, and this build has --add-host for a, b: its RUN steps will not be found there",
 	}
 	if diff := cmp.Diff(want, found.Differences(p)); diff != "" {
 		t.Error(diff)

@@ -132,7 +132,7 @@ func TestSaveAfterKill(t *testing.T) {
 			first := r.verb(t, 0, "save", "--state", state)
 			first.wantSaid(t, `builder is saved to .*:feat-x-builder$`, `2 is saved to .*-partial`)
 			second := r.verb(t, 0, "save", "--state", state)
-			second.wantSaid(t, "nothing to save: the build saved everything")
+			second.wantSaid(t, "nothing to save: the build left nothing undone")
 			wantImportable(t, r.repo)
 
 			r.engine.Fresh(t)
@@ -184,7 +184,7 @@ func TestSaveWithNothingToDo(t *testing.T) {
 	r.write(t, "Dockerfile", "FROM BASE\nRUN echo 1 >/1\n")
 	r.verb(t, 0, "save", "--state", "none").wantSaid(t, "nothing to save: there is no ")
 	r.on("master").run(t, 0, r.image("1"), "--state", "state")
-	r.verb(t, 0, "save", "--state", "state").wantSaid(t, "nothing to save: the build saved everything")
+	r.verb(t, 0, "save", "--state", "state").wantSaid(t, "nothing to save: the build left nothing undone")
 	r.write(t, "broken", `{"schema":1,"saved":"no"}`)
 	r.verb(t, 0, "save", "--state", "broken").wantSaid(t, "nothing was saved: read --state")
 	r.verb(t, 64, "save").wantSaid(t, "--state is missing")

@@ -291,8 +291,8 @@ func TestWarnsBeforeItCosts(t *testing.T) {
 	r.engine.Fresh(t)
 	other := r.run(t, 0, r.image("1"), "--build-arg", index(3), "--build-arg", "DIR=y", "--network", "none", "--add-host", "db:10.0.0.1")
 	other.wantSteps(t, "0=crrr")
-	other.wantSaid(t, `warning: the cache of 0 was made with --network default, and this build has none: its RUN steps will not be found there$`,
-		`warning: the cache of 0 was made with --add-host for no name, and this build has for db:`)
+	other.wantSaid(t, `warning: the cache of 0 was made with --network default, and this build has --network none: its RUN steps will not be found there$`,
+		`warning: the cache of 0 was made with --add-host for no name, and this build has --add-host for db:`)
 
 	// The search of TestVolatileTokenOfPip finds what a build argument leaks.
 	if len(holding(t, r.env.Pushed(t, r.repo), credential)) == 0 {

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -125,6 +126,24 @@ func TestClientTellsFailuresApart(t *testing.T) {
 				t.Errorf("%d requests, want %d", got, tc.requests)
 			}
 		})
+	}
+}
+
+// TestAnswersAreForPeople: of what a registry answers, its text is shown.
+func TestAnswersAreForPeople(t *testing.T) {
+	t.Parallel()
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if !isManifestRequest(r) {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `{"errors":[{"code":"DENIED","message":"not yours","detail":[{"Action":"pull"}]},{"code":"OTHER","message":"no","detail":"by rule"}]}`)
+		return true
+	})
+	_, _, err := f.client(t).Manifest(t.Context(), f.Repository, "x")
+	checkKind(t, err, ErrUnauthorized)
+	if text := err.Error(); !strings.HasSuffix(text, "DENIED: not yours; OTHER: no; by rule") {
+		t.Errorf("the error is %s", text)
 	}
 }
 

@@ -78,7 +78,23 @@ func (q question) failure(err error) error {
 	if request, ok := err.(*url.Error); ok {
 		err = request.Err
 	}
+	if answer, ok := err.(*transport.Error); ok {
+		err = forPeople(answer)
+	}
 	return &Error{Op: q.op, Ref: q.text(), Host: q.repository.host, Kind: kind, Err: err}
+}
+
+// forPeople leaves out of an answer the details that are no text, which would
+// be printed as Go prints a map.
+func forPeople(answer *transport.Error) *transport.Error {
+	plain := *answer
+	plain.Errors = slices.Clone(answer.Errors)
+	for i := range plain.Errors {
+		if _, text := plain.Errors[i].Detail.(string); !text {
+			plain.Errors[i].Detail = nil
+		}
+	}
+	return &plain
 }
 
 func kindOf(repository Repository, err error) error {

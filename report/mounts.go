@@ -109,7 +109,7 @@ func (r Report) markdownMounts(b *strings.Builder) {
 	if len(r.Mounts) == 0 {
 		return
 	}
-	b.WriteString("| cache mount | began | saved | note |\n|---|---|---|---|\n")
+	b.WriteString("| cache mount | restored | saved | note |\n|---|---|---|---|\n")
 	for i, m := range r.Mounts {
 		if i == mostMarkdownRows {
 			fmt.Fprintf(b, "\nand %s more\n", plural(len(r.Mounts)-i, "cache mount"))

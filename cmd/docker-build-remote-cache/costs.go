@@ -38,7 +38,7 @@ func (p *prepared) warnOfCredentials(s surroundings, o *options) {
 		if lines == nil {
 			remedy = "give what RUN steps need of it with --secret"
 		}
-		s.talk("warning: --build-arg %s looks like a credential (%s): the image and its cache keep it, and another value makes the steps below its ARG run again; %s", arg.Name, kind, remedy)
+		p.warn(s, "--build-arg %s looks like a credential (%s): the image and its cache keep it, and another value makes the steps below its ARG run again; %s", arg.Name, kind, remedy)
 	}
 }
 

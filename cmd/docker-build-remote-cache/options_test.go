@@ -132,6 +132,11 @@ func TestOwnOptions(t *testing.T) {
 	}
 	compare(t, all, parse(t, "app", vars))
 
+	// As pipelines write lists.
+	vars["DOCKER_BUILD_REMOTE_CACHE_CACHE_STAGES"] = "Builder\n1\n"
+	vars["DOCKER_BUILD_REMOTE_CACHE_CACHE_MOUNTS"] = "\n  gomod\r\n  /root/.cache"
+	compare(t, all, parse(t, "app", vars))
+
 	won := *all
 	won.branch, won.cacheSave, won.dryRun, won.cacheStages = "other", never, false, stageSelection{needed: true}
 	won.cacheMounts = cache.MountSelection{}

@@ -70,7 +70,13 @@ func (s surroundings) tellFailure(p *prepared, outcome engine.Outcome) {
 		writeError(s.stderr, "build: the engine went away: "+p.message(outcome),
 			"look at the engine's log, then run the same command again: it begins where the last checkpoint was saved")
 	case outcome.Result == engine.BuildFailed:
-		writeError(s.stderr, "build: "+p.message(outcome), "")
+		message := p.message(outcome)
+		hint := ""
+		if strings.Contains(message, "dockerfile parse error") { // of what this program has parsed
+			hint = "the engine's Dockerfile frontend is older than what the Dockerfile uses, such as heredocs: " +
+				"begin the Dockerfile with # syntax=docker/dockerfile:1 and build with BuildKit, or use a newer engine"
+		}
+		writeError(s.stderr, "build: "+message, hint)
 	}
 }
 

@@ -92,6 +92,20 @@ func (p *parser) ownOptions() []option {
 // (frontend/dockerfile/instructions/parse.go), or the index of a stage.
 var stageName = regexp.MustCompile(`^([a-z][a-z0-9-_.]*|[0-9]+)$`)
 
+// entries splits a list at commas and, as pipelines write lists, at the ends of
+// lines. Entries are without white space around them; an empty line is none.
+func entries(s string) (list []string) {
+	for line := range strings.Lines(s) {
+		if strings.TrimSpace(line) == "" {
+			continue
+		}
+		for _, entry := range strings.Split(line, ",") {
+			list = append(list, strings.TrimSpace(entry))
+		}
+	}
+	return list
+}
+
 func parseStageSelection(s string) (stageSelection, error) {
 	s = strings.ToLower(s)
 	switch s {
@@ -101,8 +115,7 @@ func parseStageSelection(s string) (stageSelection, error) {
 		return stageSelection{needed: true}, nil
 	}
 	var names []string
-	for _, name := range strings.Split(s, ",") {
-		name = strings.TrimSpace(name)
+	for _, name := range entries(s) {
 		if !stageName.MatchString(name) {
 			return stageSelection{}, fmt.Errorf("%q is not the name of a stage", name)
 		}
@@ -122,8 +135,8 @@ func parseMountSelection(s string) (cache.MountSelection, error) {
 		return cache.MountSelection{None: true}, nil
 	}
 	var ids []string
-	for _, id := range strings.Split(s, ",") {
-		switch id = strings.TrimSpace(id); id {
+	for _, id := range entries(s) {
+		switch id {
 		case "":
 			return cache.MountSelection{}, fmt.Errorf("%q has an empty id", s)
 		case "all", "none":

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -93,6 +94,86 @@ func TestMaskSecretsLeavesPipes(t *testing.T) {
 	s.maskSecrets([]engine.Secret{{ID: "pipe", File: fmt.Sprintf("/dev/fd/%d", read.Fd())}})
 	if left, err := io.ReadAll(read); string(left) != "s3cr3t" || err != nil || out.Len() > 0 {
 		t.Errorf("%q is left of the secret, %v; printed: %s", left, err, out)
+	}
+}
+
+// What is warned of before there is a report is in the report, and so an
+// annotation, without the value.
+func TestEarlyWarningsAreReported(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nARG INDEX\nRUN x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := onGithub(map[string]string{"RUNNER_TEMP": dir, "GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary")})
+	o := parse(t, "app "+dir+" --branch x --default-branch main --build-arg INDEX=https://me:s3cr3t@example.com/ --volatile-arg MISTYPED", nil)
+	p, err := prepare(t.Context(), s, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	s.stderr = &out
+	s = s.onPlatform()
+	if err := newRecorder(s.platform, o, p).write(s, o); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"::warning::--build-arg INDEX looks like a credential", "::warning::--volatile-arg MISTYPED has no effect"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+	summary, err := os.ReadFile(filepath.Join(dir, "summary"))
+	if err != nil || !strings.Contains(string(summary), "INDEX looks like a credential") || strings.Contains(string(summary), "s3cr3t") {
+		t.Errorf("the summary is %s, %v", summary, err)
+	}
+}
+
+// Advice that the engine could not follow would break the build.
+func TestNoAdviceToTheClassicBuilder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM node:20\nRUN npm ci\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := parse(t, "app "+dir+" --branch x --default-branch main", nil)
+	p, err := prepare(t.Context(), surroundings{stderr: io.Discard, lookupEnv: environment(nil)}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRecorder(nil, o, p)
+	if r.engine("BuildKit", true); len(r.report.Advice) != 1 || len(r.report.Skips) != 0 {
+		t.Errorf("with BuildKit there is advice %v, and %v is skipped", r.report.Advice, r.report.Skips)
+	}
+	r = newRecorder(nil, o, p)
+	if r.engine("classic", false); len(r.report.Advice) != 0 || len(r.report.Skips) != 1 {
+		t.Errorf("with the classic builder there is advice %v, and %v is skipped", r.report.Advice, r.report.Skips)
+	}
+}
+
+// A Dockerfile that this program can read and the engine cannot is too new for
+// the engine.
+func TestHintAtAnOldFrontend(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nRUN <<EOF\necho\nEOF\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	s := surroundings{stderr: &out, lookupEnv: environment(nil)}
+	p, err := prepare(t.Context(), s, parse(t, "app "+dir+" --branch x --default-branch main", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for message, want := range map[string]bool{
+		"failed to create LLB definition: dockerfile parse error line 3: unknown instruction: ECHO": true,
+		"Error response from daemon: dockerfile parse error line 2: Unknown flag: link":             true,
+		"process \"/bin/sh -c false\" did not complete successfully: exit code: 1":                  false,
+	} {
+		out.Reset()
+		s.tellFailure(p, engine.Outcome{Result: engine.BuildFailed, Err: errors.New(message)})
+		if got := strings.Contains(out.String(), "\nhint: "); got != want {
+			t.Errorf("hint: %v, want %v:\n%s", got, want, &out)
+		}
 	}
 }
 

@@ -37,6 +37,16 @@ type prepared struct {
 	hidden []string // values that nothing may show
 	advice []advice.Finding
 	values []engine.SecretValue // for mounts that were put into the file
+
+	warnings []string // that were said before there was a report
+}
+
+// warn says something at once, and keeps it for the report: in the log of a CI
+// nobody reads what stands before the build.
+func (p *prepared) warn(s surroundings, format string, args ...any) {
+	warning := fmt.Sprintf(format, args...)
+	p.warnings = append(p.warnings, warning)
+	s.talk("warning: %s", warning)
 }
 
 // prepare reads the Dockerfile and the facts of the CI and makes the plan.
@@ -70,7 +80,7 @@ func prepare(ctx context.Context, s surroundings, o *options) (*prepared, error)
 		Branch: o.branch, DefaultBranch: o.defaultBranch,
 	})
 	for _, warning := range warnings {
-		s.talk("warning: %s", warning)
+		p.warn(s, "%s", warning)
 	}
 	return p, p.makePlan(o)
 }
@@ -331,7 +341,7 @@ func request(s surroundings, o *options, p *prepared, view cache.View) engine.Re
 		if spec.Type == "local" && !p.plan.CacheInImages {
 			served, store, err := engine.DirectoryImport(spec)
 			if err != nil {
-				s.talk("warning: nothing is read from --cache-from type=local: %v", err)
+				p.warn(s, "nothing is read from --cache-from type=local: %v", err)
 				continue
 			}
 			if r.Stores == nil {

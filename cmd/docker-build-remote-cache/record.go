@@ -38,7 +38,15 @@ func newRecorder(on *platform, o *options, p *prepared) *recorder {
 	return r
 }
 
-func (r *recorder) engine(name string) { r.report.Engine = name }
+// engine names the engine. Without BuildKit no step can have the mounts of the
+// advice.
+func (r *recorder) engine(name string, buildKit bool) {
+	r.report.Engine = name
+	if !buildKit && len(r.report.Advice) > 0 {
+		r.report.Advice = nil
+		r.report.Skips = append(r.report.Skips, report.Skip{What: "advice", Reason: "it is of cache mounts, which the classic builder has not; BuildKit has (DOCKER_BUILDKIT=1)"})
+	}
+}
 
 func (r *recorder) phase(name string, started time.Time) {
 	r.report.Phases = append(r.report.Phases, report.Phase{Name: name, Seconds: time.Since(started).Seconds()})
@@ -208,6 +216,7 @@ func mountNote(plan cache.MountPlan, record *mountRecord, found cache.FoundMount
 // the platform.
 func (r *recorder) write(s surroundings, o *options) error {
 	r.platform.endGroup()
+	r.report.Warnings = slices.Concat(r.prepared.warnings, r.report.Warnings)
 	if !o.quiet {
 		width, color := 0, false
 		if isTerminal(s.stderr) {

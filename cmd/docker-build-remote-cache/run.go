@@ -94,7 +94,7 @@ func build(ctx context.Context, s surroundings, o *options, p *prepared, selecti
 		return s.fail(err)
 	}
 	defer e.Close()
-	r.engine(e.Name)
+	r.engine(e.Name, e.BuildKit)
 	if err := check(e, o); err != nil {
 		return s.fail(err)
 	}

@@ -101,7 +101,7 @@ func (s surroundings) finish(ctx context.Context, path string) error {
 		s.talk("nothing to save: there is no %s", path)
 		return nil
 	case st.Saved:
-		s.talk("nothing to save: the build saved everything")
+		s.talk("nothing to save: the build left nothing undone")
 		return nil
 	case st.Build == nil:
 		s.talk("nothing to save: the build had not begun")

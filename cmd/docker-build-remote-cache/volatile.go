@@ -129,7 +129,7 @@ func (p *prepared) checkVolatile(s surroundings, o *options) error {
 		arg := o.volatile[i]
 		o.volatile = slices.Delete(slices.Clone(o.volatile), i, i+1)
 		if !predefinedArg.MatchString(name) {
-			s.talk("warning: --volatile-arg %s has no effect: the Dockerfile has no ARG %s", name, name)
+			p.warn(s, "--volatile-arg %s has no effect: the Dockerfile has no ARG %s", name, name)
 		} else if arg.Given {
 			o.build.BuildArgs = append(o.build.BuildArgs, engine.BuildArg{Name: name, Value: arg.Value})
 		}

@@ -284,7 +284,7 @@ func TestAzureBuild(t *testing.T) {
 
 	// The agent makes the variable part of the next step's environment.
 	j.env = append(j.env, "DOCKER_BUILD_REMOTE_CACHE_STATE="+state)
-	if output, status := azureStep(t, j, 2, nil); status != 0 || !strings.Contains(output, "nothing to save: the build saved everything") {
+	if output, status := azureStep(t, j, 2, nil); status != 0 || !strings.Contains(output, "nothing to save: the build left nothing undone") {
 		t.Errorf("save: status %d\n%s", status, output)
 	}
 }

@@ -46,9 +46,14 @@ func newJob(t *testing.T, env map[string]string) *job {
 	if err := os.WriteFile(filepath.Join(j.home, "bash_env"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// What the CircleCI agent puts into every job; here its one verb.
+	// What the CircleCI agent puts into every job; here its one verb, which
+	// takes a text that begins with a dash for an option, and without an
+	// argument standard input (cmd/env.go of CircleCI-Public/circleci-cli).
 	j.command(t, "circleci", `[[ $1 == env && $2 == subst ]] || exit 64
-perl -e '$_ = shift; s/\$\{(\w+)\}|\$(\w+)/$ENV{$1 \/\/ $2}/ge; print' "$3"`)
+if [[ ${3-} == -* ]]; then echo "Error: unknown flag: $3" >&2; exit 255; fi
+if [[ $# -gt 2 ]]; then text=$3; else text=$(cat; echo .); text=${text%.}; fi
+[[ $text != *'${}'* ]] || { echo "Error: bad substitution" >&2; exit 255; }
+perl -e '$_ = shift; s/\$\{(\w+)\}|\$(\w+)/$ENV{$1 \/\/ $2}/ge; print' -- "$text"`)
 	return j
 }
 
@@ -64,7 +69,7 @@ func (j *job) command(t *testing.T, name, script string) {
 func (j *job) program(t *testing.T, then string) {
 	t.Helper()
 	j.command(t, "docker-build-remote-cache", `[[ $1 != --version ]] || exit 0
-printf '%s\n' "$@" >>"$HOME/called"
+printf '%s\0' "$@" >>"$HOME/called"
 `+then)
 }
 
@@ -74,7 +79,7 @@ func (j *job) called(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Split(strings.TrimSuffix(string(content), "\n"), "\n")
+	return strings.Split(strings.TrimSuffix(string(content), "\x00"), "\x00")
 }
 
 // script is a run step's script, and its environment for these parameters.
@@ -190,6 +195,25 @@ func TestBuildScript(t *testing.T) {
 				"--secret=id=npm,env=NPM_TOKEN", "--label=a=b c", "--no-cache", "--", "app", "services/app",
 			},
 		},
+		"variables in options": {
+			env:        map[string]string{"CIRCLE_SHA1": "5ca1ab1e"},
+			parameters: map[string]string{"image": "app", "extra_args": "  --label=sha=${CIRCLE_SHA1}\n\t--no-cache \n"},
+			want:       []string{"--push=true", "--cache-save=always", "--label=sha=5ca1ab1e", "--no-cache", "--", "app", "."},
+		},
+		"a value of several lines": {
+			env: map[string]string{"MESSAGE": "fix it\n--cache-trust=own"},
+			parameters: map[string]string{
+				"image": "app", "tags": "app:a\r\n", "build_args": "MESSAGE=${MESSAGE}", "extra_args": "--label=message=${MESSAGE}",
+			},
+			want: []string{
+				"--push=true", "--cache-save=always", "--tag=app:a", "--build-arg=MESSAGE=fix it\n--cache-trust=own",
+				"--label=message=fix it\n--cache-trust=own", "--", "app", ".",
+			},
+		},
+		"a variable that is empty": {
+			parameters: map[string]string{"image": "app", "extra_args": "${NONE}\n--no-cache", "tags": "${NONE}"},
+			want:       []string{"--push=true", "--cache-save=always", "--no-cache", "--", "app", "."},
+		},
 		"a branch named after a secret": {
 			env:        map[string]string{"NPM_TOKEN": "hunter2"},
 			parameters: map[string]string{"image": "app", "branch": "${NPM_TOKEN}"},
@@ -238,6 +262,33 @@ func TestBuildScriptHidesVolatileArguments(t *testing.T) {
 	}
 }
 
+// TestBuildScriptRefuses what it cannot hand on as it is meant.
+func TestBuildScriptRefuses(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"KEY": "line 1\nline 2"}
+	for name, c := range map[string]struct {
+		parameters map[string]string
+		want       string
+	}{
+		"volatile value of several lines": {map[string]string{"image": "app", "volatile_args": "A=${KEY}"}, "error: the value of A has several lines"},
+		"bad substitution in the image":   {map[string]string{"image": "app:${}"}, "bad substitution"},
+		"bad substitution in a list":      {map[string]string{"image": "app", "tags": "app:${}"}, "bad substitution"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j := newJob(t, env)
+			j.program(t, "")
+			output, status := j.run(t, "build", 0, c.parameters)
+			if status == 0 || !strings.Contains(output, c.want) || strings.Contains(output, "line 2") {
+				t.Errorf("status %d\n%s", status, output)
+			}
+			if _, err := os.Stat(filepath.Join(j.home, "called")); err == nil {
+				t.Errorf("the program was called with %q", j.called(t))
+			}
+		})
+	}
+}
+
 // TestBuildScriptHandsOver: the program has the shell's place, so that it gets
 // the signals, and its status is the step's.
 func TestBuildScriptHandsOver(t *testing.T) {
@@ -277,7 +328,7 @@ func TestSaveScript(t *testing.T) {
 func TestLoginScript(t *testing.T) {
 	t.Parallel()
 	parameters := map[string]string{"registry": "ghcr.io", "username": "USER_VARIABLE", "password": "TOKEN_VARIABLE"}
-	docker := `printf '%s\n' "$@" "$(cat)" >"$HOME/called"`
+	docker := `printf '%s\0' "$@" "$(cat)" >"$HOME/called"`
 
 	j := newJob(t, map[string]string{"USER_VARIABLE": "me", "TOKEN_VARIABLE": "hunter2"})
 	j.command(t, "docker", docker)

@@ -49,6 +49,9 @@ COPY buildx /usr/local/libexec/docker/cli-plugins/docker-buildx
 	l.run(t, vendorschema.Root(), "docker", "build", "--tag", "ops", "--network", testbed.Network,
 		"--build-arg", "BASE="+env.Base("debian:bookworm"), "--build-arg", "DOCKER=docker-cli", "--build-arg", "TARGETPLATFORM=linux/amd64",
 		"--file", "packaging/ops/Dockerfile", binaries)
+	// What CircleCI and the orbs of docs/circleci.md call.
+	l.run(t, ".", "docker", "run", "--rm", "--network", testbed.Network, "ops",
+		"sh", "-ec", "for program in bash curl docker git gzip ssh tar unzip; do command -v $program; done")
 	l.image = filepath.Join(t.TempDir(), "ops.tar")
 	l.run(t, ".", "docker", "save", "--output", l.image, "ops")
 

@@ -4,12 +4,20 @@
 # beforehand, on CircleCI by circleci env subst.
 set -euo pipefail
 
+# expand reads no argument of its own: circleci takes a text that begins with a
+# dash for an option.
 expand() {
 	if [[ $1 == *'$'* ]] && command -v circleci >/dev/null; then
-		circleci env subst "$1"
+		printf '%s' "$1" | circleci env subst
 	else
 		printf '%s' "$1"
 	fi
+}
+
+# trim prints a line without the white space around it.
+trim() {
+	local line=${1#"${1%%[![:space:]]*}"}
+	printf '%s' "${line%"${line##*[![:space:]]}"}"
 }
 
 args=()
@@ -27,14 +35,16 @@ branch() {
 	[[ -z $2 || $2 == '<nil>' ]] || args+=("--$1=$2")
 }
 
-# each adds --NAME=LINE for every line of a parameter.
+# each adds --NAME=LINE for every line of a parameter. What is a line is told
+# before variables are expanded: of a value of several lines, such as a commit's
+# message, none is an option.
 each() {
-	local line lines
-	lines=$(expand "$2")
+	local line value
 	while IFS= read -r line; do
-		line=${line%$'\r'}
-		[[ -z ${line//[[:space:]]/} ]] || args+=("${1:+--$1=}$line")
-	done <<<"$lines"
+		line=$(trim "$line")
+		value=$(expand "$line")
+		[[ -z $value ]] || args+=("${1:+--$1=}$value")
+	done <<<"$2"
 }
 
 # given_secrets prints the secrets but for those whose variable holds nothing,
@@ -54,15 +64,22 @@ given_secrets() {
 	done <<<"$PARAM_SECRETS"
 }
 
-# given_volatile leaves out values that are the text $(NAME).
-given_volatile() {
-	local line
+# volatile_args sets volatile to the lines of a parameter. Values that are the
+# text $(NAME) are left out.
+volatile_args() {
+	local line value
 	while IFS= read -r line; do
-		if [[ $line == *"=\$("*")" ]]; then
-			echo "warning: the value of ${line%%=*} is not set: building without it" >&2
-			line=${line%%=*}
+		line=$(trim "$line")
+		value=$(expand "$line")
+		if [[ $value == *$'\n'* ]]; then
+			echo "error: the value of ${value%%=*} has several lines" >&2
+			echo "hint: give the name alone, and the value as a variable of that name" >&2
+			exit 1
+		elif [[ $value == *"=\$("*")" ]]; then
+			echo "warning: the value of ${value%%=*} is not set: building without it" >&2
+			value=${value%%=*}
 		fi
-		printf '%s\n' "$line"
+		[[ -z $value ]] || volatile+=${volatile:+$'\n'}$value
 	done <<<"$1"
 }
 
@@ -84,9 +101,12 @@ each tag "$PARAM_TAGS"
 each build-arg "$PARAM_BUILD_ARGS"
 each secret "$(given_secrets)"
 # By variable: what is an argument, every process of the machine can read.
-volatile=$(given_volatile "$(expand "$PARAM_VOLATILE_ARGS")")
+volatile=
+volatile_args "$PARAM_VOLATILE_ARGS"
 [[ -z $volatile ]] || export DOCKER_BUILD_REMOTE_CACHE_VOLATILE_ARG=$volatile
 each '' "$PARAM_EXTRA_ARGS"
+image=$(expand "$PARAM_IMAGE")
+path=$(expand "$PARAM_PATH")
 
 # For save.sh, in the steps after this one.
 state=$(mktemp -d "${AGENT_TEMPDIRECTORY:-${TMPDIR:-/tmp}}/remote-cache.XXXXXX")/state.json
@@ -98,4 +118,4 @@ elif [[ -n ${BASH_ENV-} ]]; then
 fi
 
 # exec: signals reach the program, not this shell.
-exec docker-build-remote-cache "${args[@]}" -- "$(expand "$PARAM_IMAGE")" "$(expand "$PARAM_PATH")"
+exec docker-build-remote-cache "${args[@]}" -- "$image" "$path"
