@@ -110,7 +110,8 @@ type united struct {
 var errUnusable = errors.New("no usable cache")
 
 // unite merges the caches of two builds that ended at the same time. Neither
-// is preferred, so that both builds come to the same.
+// is preferred, so that both builds come to the same; of what does not fit, the
+// oldest goes.
 func (p *promotion) unite(ctx context.Context, ours, theirs digest.Digest) (united, error) {
 	sources := []*source{{repository: p.repo, digest: ours}, {repository: p.repo, digest: theirs}}
 	slices.SortFunc(sources, func(a, b *source) int { return cmp.Compare(a.digest, b.digest) })
@@ -126,7 +127,7 @@ func (p *promotion) unite(ctx context.Context, ours, theirs digest.Digest) (unit
 		}
 		lineages = append(lineages, s.lineage)
 	}
-	merged, err := merge.Merge(lineages, merge.Options{})
+	merged, err := merge.Merge(lineages, merge.Options{Newest: true})
 	if err != nil {
 		return united{}, err
 	}

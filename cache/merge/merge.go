@@ -30,6 +30,9 @@ type Options struct {
 	// gone but for what it shares with them; within it the oldest results go
 	// first, and never before what was built on them.
 	Keep []int
+	// Newest keeps the newest results first when not all fit, whosever they
+	// are; Keep is not asked.
+	Newest bool
 }
 
 // Merged is one cache made of several.
@@ -83,6 +86,9 @@ func Merge(lineages []*Lineage, opts Options) (*Merged, error) {
 
 func merge(lineages []*Lineage, opts Options, limit int) (*Merged, error) {
 	rank, err := ranks(len(lineages), opts.Keep)
+	if opts.Newest {
+		clear(rank)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("merge %d caches: %w", len(lineages), err)
 	}
