@@ -189,3 +189,15 @@ func TestTheOldestGoesOfWhatDoesNotFit(t *testing.T) {
 		}
 	}
 }
+
+// That not all that was found is imported is told.
+func TestCachesThatDoNotFitAreTold(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	f.pushLarge(t, exportTag(feat, ""), "branch", time.Unix(1, 0).UTC())
+	f.pushLarge(t, Owner{Branch: feat}.PartialTag(), "partial", time.Unix(2, 0).UTC())
+	v, _ := f.view(t, f.plan(t, feat, "", nil))
+	if len(v.Warnings) != 1 || !strings.Contains(v.Warnings[0], "of their 10000 records are left out") {
+		t.Errorf("warnings: %q", v.Warnings)
+	}
+}
