@@ -128,6 +128,9 @@ func (p *promotion) unite(ctx context.Context, ours, theirs digest.Digest) (unit
 		lineages = append(lineages, s.lineage)
 	}
 	merged, err := merge.Merge(lineages, merge.Options{Newest: true})
+	if errors.Is(err, merge.ErrTangled) {
+		return united{}, errUnusable
+	}
 	if err != nil {
 		return united{}, err
 	}
