@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
@@ -47,11 +48,18 @@ const promotions = 5
 // a run it finds out whether the tag has been taken meanwhile.
 func (p *promotion) promote(ctx context.Context, exported ocispec.Descriptor) (ocispec.Descriptor, error) {
 	for range promotions {
+		began := time.Now()
 		placed, moved, err := p.place(ctx, exported)
 		if err != nil || !moved {
 			return placed, err
 		}
 		exported = placed
+		// Another build that asked before and writes after takes as long.
+		select {
+		case <-ctx.Done():
+			return exported, nil // as good as can be told
+		case <-time.After(min(time.Since(began), time.Second)):
+		}
 	}
 	return exported, nil // others go on moving it, and unite with this
 }
@@ -76,11 +84,16 @@ func (p *promotion) place(ctx context.Context, exported ocispec.Descriptor) (pla
 		return exported, false, unread
 	}
 	raw := own
-	if held.Digest != "" && held.Digest != p.replaceable {
+	for range promotions {
+		if held.Digest == "" || held.Digest == p.replaceable {
+			raw = own
+			break
+		}
 		united, err := p.unite(ctx, exported.Digest, held.Digest)
 		switch {
 		case errors.Is(err, errUnusable):
 			// It would be of no use to the next build either.
+			raw = own
 		case err != nil:
 			return exported, false, err
 		case united.digest == held.Digest:
@@ -88,6 +101,16 @@ func (p *promotion) place(ctx context.Context, exported ocispec.Descriptor) (pla
 		default:
 			raw = united.raw
 		}
+		// Uniting took its time, in which others may have come and gone: they
+		// would not look again.
+		now, err := p.rw.Head(ctx, p.repo, p.tag)
+		if err != nil && !errors.Is(err, registry.ErrNotFound) {
+			return exported, false, err
+		}
+		if now.Digest == held.Digest {
+			break
+		}
+		held = now
 	}
 	placed, err = p.rw.PutManifest(ctx, p.repo, p.tag, raw, ocispec.MediaTypeImageManifest)
 	if errors.Is(err, registry.ErrRejected) {

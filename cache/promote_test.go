@@ -201,3 +201,36 @@ func TestCachesThatDoNotFitAreTold(t *testing.T) {
 		t.Errorf("warnings: %q", v.Warnings)
 	}
 }
+
+// A third build comes and goes while two caches are being united: it has found
+// its own at the tag and does not look again.
+func TestTagIsMovedWhileCachesAreUnited(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	tag := exportTag(feat, "")
+	f.push(t, f.repo, tag, "base", "first")
+	third := f.push(t, f.repo, "third", "base", "third")
+	ours := f.push(t, f.repo, "ours", "base", "ours")
+	raw, _, err := f.client.Manifest(t.Context(), f.repo, "third")
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := false
+	f.before = func(r *http.Request) int {
+		if !moved && r.Method == http.MethodPost { // of the united records
+			moved = true
+			f.mu.Unlock()
+			defer f.mu.Lock()
+			if _, err := f.client.PutManifest(t.Context(), f.repo, tag, raw, third.MediaType); err != nil {
+				t.Error(err)
+			}
+		}
+		return 0
+	}
+	if _, err := newPromotion(f.client, f.plan(t, feat, "", nil), Found{}).promote(t.Context(), ours); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := f.at(t, f.repo, tag), layers("base", "ours", "third"); got != want || !moved {
+		t.Errorf("the tag has %s, want %s", got, want)
+	}
+}
