@@ -3,20 +3,26 @@ package cache
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge"
 	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
+	"github.com/opencontainers/go-digest"
 )
 
 // resultKey tells results apart.
 func resultKey(r merge.Result) string {
-	var key strings.Builder
-	key.WriteString(r.Record.String())
+	chain := ""
 	for _, layer := range r.Layers {
-		key.WriteString(" " + layer.String())
+		chain = chainKey(chain, layer)
 	}
-	return key.String()
+	return r.Record.String() + " " + chain
+}
+
+// chainKey tells chains of layers apart: that of a layer on top of another
+// chain. It is short however long the chain is, of which a cache may have
+// thousands.
+func chainKey(below string, layer digest.Digest) string {
+	return digest.FromString(below + " " + layer.String()).Encoded()
 }
 
 // origins tell for each result of a merged cache, by its key, which lineages
@@ -27,11 +33,23 @@ func origins(m *merge.Merged) map[string][]int {
 	if err := json.Unmarshal(m.Config, &config); err != nil {
 		return nil // our own document
 	}
+	chains := make([]string, len(config.Layers))
+	for i, layer := range config.Layers { // the merged have parents first
+		below := ""
+		if layer.ParentIndex >= 0 {
+			below = chains[layer.ParentIndex]
+		}
+		chains[i] = chainKey(below, layer.Blob)
+	}
 	origins := map[string][]int{}
-	for i, result := range merge.Results(config) { // in the order of the sources
-		key := resultKey(result)
-		if lineage := m.Sources[i].Lineage; !slices.Contains(origins[key], lineage) {
-			origins[key] = append(origins[key], lineage)
+	sources := m.Sources
+	for _, record := range config.Records {
+		for _, result := range record.Results { // in the order of the sources
+			key := record.Digest.String() + " " + chains[result.LayerIndex]
+			if lineage := sources[0].Lineage; !slices.Contains(origins[key], lineage) {
+				origins[key] = append(origins[key], lineage)
+			}
+			sources = sources[1:]
 		}
 	}
 	return origins

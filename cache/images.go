@@ -2,6 +2,7 @@ package cache
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -77,5 +78,15 @@ func (l Lineage) newer(other Lineage) bool {
 	if l.Content.Kind != registry.KindEntry || other.Content.Kind != registry.KindEntry {
 		return l.Content.Kind == registry.KindEntry
 	}
-	return l.Content.Entry.Annotations.Created.After(other.Content.Entry.Annotations.Created)
+	return l.written().After(other.written())
+}
+
+// written is when the entry of l was written, zero if it says none or one that
+// has not come: what a machine with a wrong clock left behind would be the
+// newest for years.
+func (l Lineage) written() time.Time {
+	if created := l.Content.Entry.Annotations.Created; !created.After(time.Now()) {
+		return created
+	}
+	return time.Time{}
 }

@@ -162,12 +162,12 @@ func NewPlan(r Request) Plan {
 	if !r.Push {
 		p.skip("push of "+r.Image.String(), "--push=false")
 	}
-	p.withholdPush()
 	if r.Branch.Name == "" || p.Writes() && p.Owner().Branch == "" {
 		// What earlier builds without a branch of their own left behind: of
 		// one that failed it is found only so.
 		p.Owners = append(p.Owners, OwnerLevel{LevelUnprefixed, p.Owner()})
 	}
+	p.withholdPush()
 	return p
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
@@ -47,11 +48,18 @@ const promotions = 5
 // a run it finds out whether the tag has been taken meanwhile.
 func (p *promotion) promote(ctx context.Context, exported ocispec.Descriptor) (ocispec.Descriptor, error) {
 	for range promotions {
+		began := time.Now()
 		placed, moved, err := p.place(ctx, exported)
 		if err != nil || !moved {
 			return placed, err
 		}
 		exported = placed
+		// Another build that asked before and writes after takes as long.
+		select {
+		case <-ctx.Done():
+			return exported, nil // as good as can be told
+		case <-time.After(min(time.Since(began), time.Second)):
+		}
 	}
 	return exported, nil // others go on moving it, and unite with this
 }
@@ -76,11 +84,16 @@ func (p *promotion) place(ctx context.Context, exported ocispec.Descriptor) (pla
 		return exported, false, unread
 	}
 	raw := own
-	if held.Digest != "" && held.Digest != p.replaceable {
+	for range promotions {
+		if held.Digest == "" || held.Digest == p.replaceable {
+			raw = own
+			break
+		}
 		united, err := p.unite(ctx, exported.Digest, held.Digest)
 		switch {
 		case errors.Is(err, errUnusable):
 			// It would be of no use to the next build either.
+			raw = own
 		case err != nil:
 			return exported, false, err
 		case united.digest == held.Digest:
@@ -88,6 +101,16 @@ func (p *promotion) place(ctx context.Context, exported ocispec.Descriptor) (pla
 		default:
 			raw = united.raw
 		}
+		// Uniting took its time, in which others may have come and gone: they
+		// would not look again.
+		now, err := p.rw.Head(ctx, p.repo, p.tag)
+		if err != nil && !errors.Is(err, registry.ErrNotFound) {
+			return exported, false, err
+		}
+		if now.Digest == held.Digest {
+			break
+		}
+		held = now
 	}
 	placed, err = p.rw.PutManifest(ctx, p.repo, p.tag, raw, ocispec.MediaTypeImageManifest)
 	if errors.Is(err, registry.ErrRejected) {
@@ -110,7 +133,8 @@ type united struct {
 var errUnusable = errors.New("no usable cache")
 
 // unite merges the caches of two builds that ended at the same time. Neither
-// is preferred, so that both builds come to the same.
+// is preferred, so that both builds come to the same; of what does not fit, the
+// oldest goes.
 func (p *promotion) unite(ctx context.Context, ours, theirs digest.Digest) (united, error) {
 	sources := []*source{{repository: p.repo, digest: ours}, {repository: p.repo, digest: theirs}}
 	slices.SortFunc(sources, func(a, b *source) int { return cmp.Compare(a.digest, b.digest) })
@@ -126,7 +150,10 @@ func (p *promotion) unite(ctx context.Context, ours, theirs digest.Digest) (unit
 		}
 		lineages = append(lineages, s.lineage)
 	}
-	merged, err := merge.Merge(lineages, merge.Options{})
+	merged, err := merge.Merge(lineages, merge.Options{Newest: true})
+	if errors.Is(err, merge.ErrTangled) {
+		return united{}, errUnusable
+	}
 	if err != nil {
 		return united{}, err
 	}

@@ -21,6 +21,7 @@ type source struct {
 	lineages   []Lineage
 	level      Level // the first in contentOrder of those it was found at
 	own        bool  // found at the owner's own scope
+	entry      bool  // an entry calls it its cache
 
 	layers  []ocispec.Descriptor
 	lineage *merge.Lineage // nil if it cannot be used
@@ -76,6 +77,7 @@ func listSources(p Plan, f Found) []*source {
 func (s *source) add(l Lineage, p Plan) {
 	s.lineages = append(s.lineages, l)
 	s.own = s.own || l.Slot.Scope == p.Scope
+	s.entry = s.entry || l.Content.Kind == registry.KindEntry && l.Content.Entry.Cache != nil
 	if slices.Index(contentOrder, l.Level) < slices.Index(contentOrder, s.level) {
 		s.level = l.Level
 	}
@@ -137,7 +139,7 @@ func (c *composer) fetch(ctx context.Context, sources []*source) []*source {
 	for _, s := range sources {
 		group.Go(func() error {
 			err := s.read(ctx, c.rw)
-			if err != nil && !errors.Is(err, merge.ErrNoCache) {
+			if err != nil && (!errors.Is(err, merge.ErrNoCache) || s.entry) {
 				c.warn("the cache at %s cannot be used: %v", s.name(), err)
 			}
 			return nil

@@ -105,14 +105,22 @@ func (p *Plan) withholdPush() {
 	}
 }
 
-// readsFrom tells whether an image stands where the cache of some slot may.
+// readsFrom tells whether an image stands where the cache of some slot may, or
+// that of a cache mount or of a whole build, or one that --cache-from names.
 func (p *Plan) readsFrom(image registry.Image) bool {
-	return image.Repository == p.Repository && slices.ContainsFunc(p.Stages, func(s StagePlan) bool {
+	if slices.Contains(p.Given, image) {
+		return true
+	}
+	return image.Repository == p.Repository && (slices.ContainsFunc(p.Stages, func(s StagePlan) bool {
 		return slices.ContainsFunc(s.Reads, func(slot Slot) bool {
 			plain, hashed := slot.Tags()
-			return image.Tag == plain || image.Tag == hashed
+			return slices.Contains([]string{plain, hashed, slot.PartialTag()}, image.Tag)
 		})
-	})
+	}) || slices.ContainsFunc(p.Mounts, func(m MountPlan) bool {
+		return slices.ContainsFunc(m.Reads, func(slot MountSlot) bool { return image.Tag == slot.Tag() })
+	}) || slices.ContainsFunc(p.Owners, func(o OwnerLevel) bool {
+		return slices.Contains([]string{o.CacheExportTag(), o.PartialTag(), o.ScopesTag()}, image.Tag)
+	}))
 }
 
 // Owner is whose caches this build writes: its branch's, or nobody's where it

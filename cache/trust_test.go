@@ -160,6 +160,13 @@ func TestBuildWithoutABranchReadsItsOwnExports(t *testing.T) {
 // stranger would put an image at a tag that caches are read from.
 func TestPushOfAStrangersImage(t *testing.T) {
 	t.Parallel()
+	master := cache.Owner{Branch: "master"}
+	file, err := stages.Parse([]byte("FROM scratch AS builder\nRUN --mount=type=cache,target=/c a\nFROM scratch\nCOPY b /\n"), stages.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	withMount := func(r *cache.Request) { r.File = file }
+	mount := cache.NewPlan(trustRequest(t, withMount))
 	for _, test := range []struct {
 		image string
 		also  string
@@ -173,8 +180,17 @@ func TestPushOfAStrangersImage(t *testing.T) {
 		{"ghcr.io/acme/app:master-builder", "", cache.TrustFork, false},
 		{"ghcr.io/acme/app:sha", "ghcr.io/acme/app:builder", cache.TrustFork, false},
 		{"ghcr.io/acme/other", "", cache.TrustFork, true},
+		{"ghcr.io/acme/other:given", "", cache.TrustFork, false},
+		{"ghcr.io/acme/other:given", "", cache.TrustOwn, true},
+		{"ghcr.io/acme/app:" + master.CacheExportTag(), "", cache.TrustFork, false},
+		{"ghcr.io/acme/app:" + master.PartialTag(), "", cache.TrustFork, false},
+		{"ghcr.io/acme/app:" + master.ScopesTag(), "", cache.TrustFork, false},
+		{"ghcr.io/acme/app:" + cache.Slot{Level: cache.LevelDefault, Branch: "master", Stage: "builder"}.PartialTag(), "", cache.TrustFork, false},
+		{"ghcr.io/acme/app:" + mount.Mounts[0].Reads[1].Tag(), "", cache.TrustFork, false},
 	} {
 		p := cache.NewPlan(trustRequest(t, func(r *cache.Request) {
+			withMount(r)
+			r.Given = []registry.Image{mustImage(t, "ghcr.io/acme/other:given")}
 			r.Repository, r.Image = r.Image.Repository, mustImage(t, test.image)
 			if test.also != "" {
 				r.Names = []registry.Image{mustImage(t, test.also)}

@@ -178,6 +178,9 @@ func (c *composer) tellLost(sources []*source, lost []digest.Digest) {
 func (c *composer) take(ctx context.Context, merged *merge.Merged, sources []*source, blobs *blobs) {
 	c.view.Conflicts, c.view.sources, c.view.origins = merged.Stats.Conflicts, sources, origins(merged)
 	c.view.config = merged.Config
+	if n := merged.Stats.DroppedForSize; n > 0 {
+		c.warn("the caches hold more than an engine imports: %d of their %d records are left out, the least relevant and oldest", n, n+merged.Stats.Records)
+	}
 	if merged.Same >= 0 {
 		same := sources[merged.Same]
 		c.view.Ref = same.repository.Digested(same.digest)

@@ -11,6 +11,7 @@ import (
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/cache/merge"
 	"github.com/docker-build-remote-cache/docker-build-remote-cache/registry"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 const (
@@ -300,5 +301,30 @@ func TestFromNamesTheCacheOfAStep(t *testing.T) {
 		if got := view.From("builder", tc.results...); got != tc.want {
 			t.Errorf("From(%v) = %q, want %q", tc.results, got, tc.want)
 		}
+	}
+}
+
+// An entry whose cache is something else is not passed over in silence, as an
+// image without a cache is.
+func TestEntryWithoutACacheIsTold(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	p := f.plan(t, feat, "", nil)
+	slot := p.Stages[0].Reads[0]
+	raw := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/x-else","digest":"` +
+		f.blob(t, f.repo, []byte("{}"), "application/x-else").Digest.String() + `","size":2},"layers":[]}`)
+	other, err := f.client.PutManifest(t.Context(), f.repo, "other", raw, ocispec.MediaTypeImageManifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := registry.Entry{Annotations: slot.Annotations(), Cache: &other}
+	if raw, err = entry.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.client.PutManifest(t.Context(), f.repo, p.Tags(slot)[0], raw, ocispec.MediaTypeImageIndex); err != nil {
+		t.Fatal(err)
+	}
+	if v, _ := f.view(t, p); !v.Empty() || len(v.Warnings) != 1 || !strings.Contains(v.Warnings[0], "no cache in manifest") {
+		t.Errorf("warnings: %q", v.Warnings)
 	}
 }

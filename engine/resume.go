@@ -42,7 +42,7 @@ func (e *Engine) resumeSolve(r Request, s Snapshot) (*solveBuild, error) {
 		graphs[i].mounts = mountUses(graphs[i].graph, r.File)
 	}
 	b.graphs, b.resumed = graphs, true
-	b.tracker.restore(vertices, s.Names)
+	b.tracker.restore(vertices, s.Names, s.Ran)
 	b.outcome = s.outcome()
 	b.stop = func() {}
 	close(b.planned)

@@ -21,6 +21,8 @@ type Snapshot struct {
 	Images []ImageSnapshot `json:"images,omitempty"`
 	// Names are those of completed vertices or steps.
 	Names []string `json:"names"`
+	// Ran are the names of those completed vertices that were no hits.
+	Ran []string `json:"ran,omitempty"`
 	// Result is "" while the build was running.
 	Result Result `json:"result"`
 }
@@ -102,7 +104,7 @@ func (b *solveBuild) Snapshot() (Snapshot, bool) {
 		slices.SortFunc(p.Ends, func(a, b EdgeSnapshot) int { return a.Stage - b.Stage })
 		s.Platforms = append(s.Platforms, p)
 	}
-	s.Vertices, s.Names = b.tracker.snapshot()
+	s.Vertices, s.Names, s.Ran = b.tracker.snapshot()
 	if b.ended() {
 		s.Result = b.outcome.Result
 	}

@@ -164,8 +164,9 @@ func (t *tracker) status(g *graph, vertex digest.Digest, ended bool) (Status, ti
 	}
 }
 
-// snapshot is what became of the vertices that were seen, as plain data.
-func (t *tracker) snapshot() ([]VertexSnapshot, []string) {
+// snapshot is what became of the vertices that were seen, as plain data, the
+// names of those that completed, and of those that ran.
+func (t *tracker) snapshot() (_ []VertexSnapshot, completed, ran []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var vertices []VertexSnapshot
@@ -175,15 +176,24 @@ func (t *tracker) snapshot() ([]VertexSnapshot, []string) {
 			Digest: vertex, Cached: state.cached, Inferred: state.inferred, Completed: state.completed, Running: state.running, Error: state.err, Started: state.counted, Worked: state.worked,
 		})
 	}
-	return vertices, slices.Sorted(maps.Keys(t.completedNames))
+	for _, name := range slices.Sorted(maps.Keys(t.completedNames)) {
+		completed = append(completed, name)
+		if t.ranNames[name] {
+			ran = append(ran, name)
+		}
+	}
+	return vertices, completed, ran
 }
 
-func (t *tracker) restore(vertices []VertexSnapshot, names []string) {
+func (t *tracker) restore(vertices []VertexSnapshot, completed, ran []string) {
 	for _, v := range vertices {
 		t.vertices[v.Digest] = &vertexState{cached: v.Cached, inferred: v.Inferred, completed: v.Completed, running: v.Running, err: v.Error, counted: v.Started, worked: v.Worked}
 	}
-	for _, name := range names {
+	for _, name := range completed {
 		t.completedNames[name] = true
+	}
+	for _, name := range ran {
+		t.ranNames[name] = true
 	}
 }
 

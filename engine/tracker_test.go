@@ -76,6 +76,11 @@ func TestTrackerStatus(t *testing.T) {
 			if complete := tr.completed(g, own); complete != c.complete {
 				t.Errorf("completed: got %v, want %v", complete, c.complete)
 			}
+			resumed := newTracker()
+			resumed.restore(tr.snapshot())
+			if status, worked := resumed.status(g, own, c.ended); status != c.status || worked != c.worked {
+				t.Errorf("resumed: got %s after %v, want %s after %v", status, worked, c.status, c.worked)
+			}
 		})
 	}
 }

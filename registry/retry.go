@@ -67,8 +67,15 @@ func unreachable(err error) bool {
 		errors.As(err, &unknownHost) && unknownHost.IsNotFound
 }
 
+// sentOnce is the key of a context whose requests are sent once, and nothing is
+// told or remembered of how they fail: nobody waits for the answer.
+type sentOnce struct{}
+
 // RoundTrip implements http.RoundTripper.
 func (r *retrying) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Context().Value(sentOnce{}) != nil {
+		return wholeBodies{r.base}.RoundTrip(request)
+	}
 	host := request.URL.Scheme + "://" + request.URL.Host
 	if known, ok := r.gone.Load(host); ok && time.Now().Before(known.(outage).until) {
 		return nil, known.(outage).err

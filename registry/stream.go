@@ -143,7 +143,11 @@ func (b Blobs) Put(ctx context.Context, mediaType string, content io.Reader) (oc
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	defer os.Remove(spool.Name())
+	// Without a name, where the system allows it, it is gone with the process,
+	// however that ends.
+	if os.Remove(spool.Name()) != nil {
+		defer os.Remove(spool.Name())
+	}
 	defer spool.Close()
 	digester := digest.SHA256.Digester()
 	to := io.MultiWriter(spool, digester.Hash())

@@ -7,7 +7,10 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -146,5 +149,30 @@ func TestACancelledBlobIsCancelled(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || errors.Is(err, ErrInvalid) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A process that is killed while it sends a blob leaves no file behind.
+func TestAnUploadHasNoFileToLeaveBehind(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("an open file cannot be removed")
+	}
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	var asked atomic.Bool
+	f := newFake(t, func(_ http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.Method == http.MethodPatch {
+			asked.Store(true)
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("%v, %v are there", left, err)
+			}
+		}
+		return false
+	})
+	if _, err := f.client(t).Blobs(f.Repository).Put(t.Context(), "x", bytes.NewReader(noise(partSize+1))); err != nil {
+		t.Fatal(err)
+	}
+	if !asked.Load() {
+		t.Error("nothing was sent")
 	}
 }

@@ -133,7 +133,7 @@ func (c *Client) CanPush(ctx context.Context, repository Repository) error {
 const giveUpTimeout = 10 * time.Second
 
 func giveUp(ctx context.Context, client http.Client, upload *url.URL) {
-	ctx, cancel := context.WithTimeout(ctx, giveUpTimeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, sentOnce{}, true), giveUpTimeout)
 	defer cancel()
 	end, err := http.NewRequestWithContext(ctx, http.MethodDelete, upload.String(), nil)
 	if err != nil {

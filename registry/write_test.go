@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -204,3 +207,47 @@ func TestCanPush(t *testing.T) {
 		})
 	}
 }
+
+// Nobody waits for an upload to be given up, so that nobody is told of a wait.
+func TestGivingUpAnUploadIsTriedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		given, waits := 0, 0
+		client := NewClient(Options{
+			OnWait: func(Wait) { mu.Lock(); defer mu.Unlock(); waits++ },
+			Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				answer := httptest.NewRecorder()
+				switch r.Method {
+				case http.MethodPost:
+					answer.Header().Set("Location", "http://127.0.0.1:5000/v2/acme/app/blobs/uploads/1")
+					answer.WriteHeader(http.StatusAccepted)
+				case http.MethodDelete:
+					given++
+					answer.WriteHeader(http.StatusServiceUnavailable)
+				}
+				response := answer.Result()
+				response.Request = r
+				return response, nil
+			}),
+		})
+		repository, err := ParseRepository("127.0.0.1:5000/acme/app")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.CanPush(t.Context(), repository); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * giveUpTimeout) // of the bubble's time
+		mu.Lock()
+		defer mu.Unlock()
+		if given != 1 || waits != 0 {
+			t.Errorf("given up %d times with %d waits, want once without", given, waits)
+		}
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

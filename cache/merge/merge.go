@@ -16,6 +16,10 @@ const importLimit = 1 << 20
 // there is nothing to import.
 var ErrEmpty = errors.New("no usable result in any cache")
 
+// ErrTangled is returned by Merge for records that were made to be slow to
+// unite.
+var ErrTangled = errors.New("the records have too much in common to be united")
+
 // Options of Merge. The zero value is fine.
 type Options struct {
 	// Missing are blobs known to be gone from the registry.
@@ -30,6 +34,9 @@ type Options struct {
 	// gone but for what it shares with them; within it the oldest results go
 	// first, and never before what was built on them.
 	Keep []int
+	// Newest keeps the newest results first when not all fit, whosever they
+	// are; Keep is not asked.
+	Newest bool
 }
 
 // Merged is one cache made of several.
@@ -72,8 +79,8 @@ type Stats struct {
 }
 
 // Merge unites lineages, in the order in which they own records. It returns
-// ErrEmpty if no result is left, and no other error for lineages that were
-// read by this package and valid options.
+// ErrEmpty if no result is left, ErrTangled for what no build exports, and no
+// other error for lineages that were read by this package and valid options.
 //
 // Without trimming, merging is idempotent: a lineage merged with itself, or a
 // merged cache with the lineages it is made of, is the same cache.
@@ -83,10 +90,16 @@ func Merge(lineages []*Lineage, opts Options) (*Merged, error) {
 
 func merge(lineages []*Lineage, opts Options, limit int) (*Merged, error) {
 	rank, err := ranks(len(lineages), opts.Keep)
+	if opts.Newest {
+		clear(rank)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("merge %d caches: %w", len(lineages), err)
 	}
-	m := newMerging(lineages, opts.Missing, rank)
+	m, err := newMerging(lineages, opts.Missing, rank)
+	if err != nil {
+		return nil, fmt.Errorf("merge %d caches: %w", len(lineages), err)
+	}
 	entries := m.entries()
 	m.cutLoops(entries)
 	entries = canonical(m.dropIncomplete(entries))
@@ -129,7 +142,7 @@ func ranks(n int, keep []int) ([]int, error) {
 	return rank, nil
 }
 
-func newMerging(lineages []*Lineage, missing map[digest.Digest]bool, rank []int) *merging {
+func newMerging(lineages []*Lineage, missing map[digest.Digest]bool, rank []int) (*merging, error) {
 	m := &merging{
 		table: &chainTable{ids: map[chain]int{}, descriptors: map[digest.Digest]ocispec.Descriptor{}},
 		rank:  rank,
@@ -147,14 +160,17 @@ func newMerging(lineages []*Lineage, missing map[digest.Digest]bool, rank []int)
 			}
 		}
 	}
-	m.of = unify(m.members)
+	var ok bool
+	if m.of, ok = unify(m.members, maxComparisons); !ok {
+		return nil, ErrTangled
+	}
 	for n, r := range m.of {
 		if r == len(m.byEntry) {
 			m.byEntry = append(m.byEntry, nil)
 		}
 		m.byEntry[r] = append(m.byEntry[r], n)
 	}
-	return m
+	return m, nil
 }
 
 // same returns the first lineage whose own records are those given, in any

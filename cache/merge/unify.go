@@ -24,9 +24,11 @@ type member struct {
 // are numbered by their first member.
 //
 // It is a congruence closure with a worklist: near-linear for what BuildKit
-// exports, where few records share an input's link.
-func unify(members []member) []int {
+// exports, where few records share an input's link. Records made to be slow are
+// given up, as false, after so many comparisons.
+func unify(members []member, comparisons int) ([]int, bool) {
 	u := &unifier{
+		left:    comparisons,
 		parent:  make([]int, len(members)),
 		weight:  make([]int, len(members)),
 		op:      make([]int, len(members)),
@@ -65,15 +67,22 @@ func unify(members []member) []int {
 			}
 		}
 		u.queue = append(u.queue, i)
-		u.settle()
+		if !u.settle() {
+			return nil, false
+		}
 	}
-	return u.numbered()
+	return u.numbered(), true
 }
+
+// maxComparisons is a few seconds' work. The caches of builds take less than
+// ten a record.
+const maxComparisons = 50_000_000
 
 // unifier is a union-find whose sets, called records, know their links. A
 // link's source may be a member that no longer stands for its record: links
 // are added under the new name and kept under the old.
 type unifier struct {
+	left    int // comparisons
 	parent  []int
 	weight  []int // links and uses, so that the lighter set is moved
 	op      []int // digest and number of inputs, interned
@@ -124,14 +133,15 @@ func (u *unifier) addLink(r, input int, l link) bool {
 	return true
 }
 
-func (u *unifier) settle() {
-	for len(u.queue) > 0 {
+func (u *unifier) settle() bool {
+	for len(u.queue) > 0 && u.left > 0 {
 		r := u.find(u.queue[len(u.queue)-1])
 		u.queue = u.queue[:len(u.queue)-1]
 		for _, other := range u.matches(r) {
 			u.union(r, other)
 		}
 	}
+	return u.left > 0
 }
 
 // matches returns the records that share a link with r at every input. It
@@ -150,7 +160,9 @@ func (u *unifier) matches(r int) []int {
 	}
 	var found []int
 	for _, l := range u.links[r][rarest] {
-		for _, other := range u.recordsAt(place{u.op[r], rarest, l}) {
+		others := u.recordsAt(place{u.op[r], rarest, l})
+		u.left -= len(others)
+		for _, other := range others {
 			if other != r && u.shareAll(r, other) {
 				found = append(found, other)
 			}

@@ -73,7 +73,10 @@ func TestUnify(t *testing.T) {
 func TestUnifyIsTheLeastFixpoint(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := rapid.SliceOfN(rapid.Custom(denseKeys), 1, 3).Draw(t, "lineages")
-		m := newMerging(all, nil, make([]int, len(all)))
+		m, err := newMerging(all, nil, make([]int, len(all)))
+		if err != nil {
+			t.Fatal(err)
+		}
 		if diff := cmp.Diff(unifyNaively(m.members), m.of); diff != "" {
 			t.Fatalf("%s", diff)
 		}
