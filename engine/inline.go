@@ -34,10 +34,11 @@ type inlineBuild struct {
 	built  map[int]string // image ids, by stage
 	loose  []string       // image ids of exports; Close removes those without a name
 	keep   string         // image id that was delivered
-	// unrestored are the cache mounts that can still be restored, by key.
-	unrestored map[string]bool
 
-	states map[int]*stageState // of the stages that were tried; run's own
+	// unrestored are the cache mounts that can still be restored, by key;
+	// run's own.
+	unrestored map[string]bool
+	states     map[int]*stageState // of the stages that were tried; likewise
 
 	left []Step // by another process, whose build this goes on saving
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/moby/buildkit/solver/pb"
@@ -26,7 +27,7 @@ func (s *stageSolve) needed(running digest.Digest) []string {
 		if !s.unrestored[use.key] || slices.Contains(keys, use.key) {
 			continue
 		}
-		s.graph.walk(edge{use.vertex, 0}, func(e edge) bool {
+		s.planned.walk(edge{use.vertex, 0}, func(e edge) bool {
 			if e.vertex == running && !slices.Contains(keys, use.key) {
 				keys = append(keys, use.key)
 			}
@@ -40,8 +41,11 @@ func (s *stageSolve) needed(running digest.Digest) []string {
 // turned out to need have been restored.
 func (b *inlineBuild) build(ctx context.Context, state *stageState, s *stageSolve) error {
 	for {
-		s.unrestored = b.unrestored
-		err := b.buildOnce(ctx, state, s)
+		s.unrestored = maps.Clone(b.unrestored)
+		err := b.lookBefore(ctx, state, s)
+		if err == nil {
+			err = b.buildOnce(ctx, state, s)
+		}
 		var needed *mountsNeeded
 		if !errors.As(err, &needed) {
 			return err
@@ -50,9 +54,7 @@ func (b *inlineBuild) build(ctx context.Context, state *stageState, s *stageSolv
 			b.request.Mounts.Restore(ctx, key, func(ctx context.Context, handler MountHandler) error {
 				return b.ReachMount(ctx, key, handler)
 			})
-			b.mu.Lock()
 			delete(b.unrestored, key)
-			b.mu.Unlock()
 		}
 		s = &stageSolve{stage: s.stage, yields: s.yields, hitsOnly: s.hitsOnly, verdictOnly: s.verdictOnly}
 	}
@@ -65,7 +67,7 @@ func (b *inlineBuild) MountsTouched() []string {
 	var keys []string
 	for _, s := range b.solves {
 		for _, use := range s.mounts {
-			if !slices.Contains(keys, use.key) && s.tracker.touched(s.graph, use.vertex, s.ended) {
+			if !slices.Contains(keys, use.key) && s.tracker.touched(s.planned, use.vertex, s.ended) {
 				keys = append(keys, use.key)
 			}
 		}
@@ -92,7 +94,7 @@ func (b *inlineBuild) mountOf(key string) (*graph, mountUse, error) {
 			if use.key != key {
 				continue
 			}
-			raw, err := s.graph.definition.MarshalVT()
+			raw, err := s.planned.definition.MarshalVT()
 			if err != nil {
 				return nil, use, fmt.Errorf("write build definition: %w", err)
 			}

@@ -25,12 +25,16 @@ type stageSolve struct {
 	// verdictOnly ends it as soon as every step is known to be cached.
 	verdictOnly bool
 	// unrestored are the cache mounts, by key, before whose steps it is given
-	// up; guarded by the build's mu.
+	// up.
 	unrestored map[string]bool
+	// before is the line of a step before which the solve ends, without an
+	// image; 0 for one of the whole stage.
+	before int
 
 	tracker *tracker
-	graph   *graph     // nil until planned; guarded by the build's mu
-	mounts  []mountUse // likewise
+	planned *graph     // as the frontend has made it, nil until then; guarded by the build's mu
+	graph   *graph     // as it is solved, which may be a part; likewise
+	mounts  []mountUse // of planned; likewise
 	ended   bool       // likewise
 	verdict error      // why it was given up, nil if it was not; likewise
 }
@@ -57,18 +61,19 @@ func (s *stageSolve) judge(file *stages.File) error {
 		}
 		cached := s.tracker.cached(vertex)
 		allCached = allCached && cached
-		if cached || !s.tracker.running(vertex) {
+		if cached || !s.tracker.begun(vertex) {
 			continue
 		}
+		running := s.tracker.running(vertex)
 		lines := s.graph.lines(vertex, dockerfileName)
 		mine := len(lines) == 0
 		for _, line := range lines {
 			mine = mine || own.Contains(line)
 		}
 		switch {
-		case s.hitsOnly:
+		case s.hitsOnly && running:
 			return errNotCached
-		case s.yields && !mine:
+		case s.yields && !mine && running:
 			return errYielded
 		}
 		if keys := s.needed(vertex); len(keys) > 0 {
@@ -79,6 +84,14 @@ func (s *stageSolve) judge(file *stages.File) error {
 		return errAllCached
 	}
 	return nil
+}
+
+// looked is the verdict of a look that came to its end.
+func (s *stageSolve) looked() error {
+	if errors.Is(s.verdict, errAllCached) {
+		return nil
+	}
+	return s.verdict
 }
 
 // steps is what became of the instructions that the solve had to do with, by
@@ -130,6 +143,14 @@ func (t *tracker) cached(vertex digest.Digest) bool {
 	return state != nil && state.cached
 }
 
+// begun tells whether a vertex is no hit and runs, or has run, even to a failure.
+func (t *tracker) begun(vertex digest.Digest) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	state := t.vertices[vertex]
+	return state != nil && !state.cached && (state.running || state.completed || state.err != "" && !canceledError(state.err))
+}
+
 // failedLine is the line of the step that failed, 0 when none did. Docker
 // 20.10 tells it only in the status stream.
 func (s *stageSolve) failedLine() int {
@@ -150,9 +171,10 @@ func (s *stageSolve) failedLine() int {
 // cache inside, to the engine's image store. The image's id is "" when the
 // verdict alone was wanted.
 func (b *inlineBuild) solveImage(ctx context.Context, s *stageSolve, dockerfile []byte, target string) (id string, err error) {
-	opt := bkclient.SolveOpt{
-		Exports:      []bkclient.ExportEntry{{Type: "moby", Attrs: map[string]string{}}},
-		CacheExports: []bkclient.CacheOptionsEntry{{Type: "inline"}},
+	opt := bkclient.SolveOpt{}
+	if s.before == 0 {
+		opt.Exports = []bkclient.ExportEntry{{Type: "moby", Attrs: map[string]string{}}}
+		opt.CacheExports = []bkclient.CacheOptionsEntry{{Type: "inline"}}
 	}
 	response, err := b.solve(ctx, s, dockerfile, target, opt)
 	if err != nil || response == nil {
@@ -188,6 +210,8 @@ func (b *inlineBuild) solve(ctx context.Context, s *stageSolve, dockerfile []byt
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
+	case err == nil && s.before > 0: // even if all have run before it could be given up
+		return nil, s.looked()
 	case err == nil:
 		return response.ExporterResponse, nil
 	case errors.Is(s.verdict, errAllCached):
@@ -219,9 +243,21 @@ func (b *inlineBuild) plan(ctx context.Context, s *stageSolve, gw client.Client,
 	if err != nil {
 		return nil, err
 	}
+	planned, some := g, true
+	if s.before > 0 {
+		if g, some, err = g.cut(s.before); err != nil {
+			return nil, err
+		}
+	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	s.graph, s.mounts = g, mountUses(g, b.request.File)
+	s.planned, s.graph, s.mounts = planned, g, mountUses(planned, b.request.File)
+	b.mu.Unlock()
+	switch {
+	case !some:
+		return client.NewResult(), nil
+	case s.before > 0:
+		return b.solveCut(ctx, s, gw, g)
+	}
 	return result, nil
 }
 

@@ -117,6 +117,9 @@ func TestStageSolveIsGivenUpForMounts(t *testing.T) {
 	}{
 		"the step itself":            {[]string{"own", "other"}, []*bkclient.Vertex{running("five")}, []string{"own"}},
 		"a step before it":           {[]string{"own", "other"}, []*bkclient.Vertex{running("four")}, []string{"own"}},
+		"a quick step before it":     {[]string{"own", "other"}, []*bkclient.Vertex{ran("four")}, []string{"own"}},
+		"the step has failed":        {[]string{"own", "other"}, []*bkclient.Vertex{failing("five", "invalid argument")}, []string{"own"}},
+		"the build is interrupted":   {[]string{"own"}, []*bkclient.Vertex{failing("five", "context canceled")}, nil},
 		"a hit before it":            {[]string{"own", "other"}, []*bkclient.Vertex{hit("four")}, nil},
 		"a step beside it":           {[]string{"own"}, []*bkclient.Vertex{running("two")}, nil},
 		"restored already":           {nil, []*bkclient.Vertex{running("five")}, nil},
@@ -129,6 +132,7 @@ func TestStageSolveIsGivenUpForMounts(t *testing.T) {
 			s := stageSolve{stage: 1, tracker: newTracker(), unrestored: map[string]bool{}, graph: plannedFor()}
 			s.graph.ops["five"].Inputs = []*pb.Input{{Digest: "four"}}
 			s.mounts = []mountUse{{key: "own", vertex: "five"}, {key: "other", vertex: "two"}}
+			s.planned = s.graph
 			for _, key := range test.unrestored {
 				s.unrestored[key] = true
 			}

@@ -166,6 +166,58 @@ func TestStepFindsWhatWasRestored(t *testing.T) {
 	})
 }
 
+// However quick the steps are, none begins before its mount is restored where
+// a step before it has changed, of its own stage or of another. What is a hit
+// restores nothing. On BuildKit the definition is evaluated in parts, and a
+// warm engine's own cache is not asked.
+func TestQuickStepsFindWhatWasRestored(t *testing.T) {
+	const rounds = 4
+	const dockerfile = `FROM BASE AS below
+COPY of-below /
+RUN --mount=type=cache,id=B,target=/m touch /m/begun && test -e /m/restored
+FROM below
+COPY of-top /
+RUN --mount=type=cache,id=T,target=/m touch /m/begun && test -e /m/restored
+`
+	env := testbed.Up(t, testbed.Docker)
+	r := &runner{env: env, engine: env.Engine(t, testbed.Docker), repository: env.Repo(t)}
+	s := engine.Selection{Config: configfile.New(""), ConfigDir: t.TempDir(), DockerHost: r.engine.Address}
+	helper := mountHelper(t)
+	type version struct{ ofBelow, below, ofTop, top string } // of the files and of the steps
+	build := func(v version, want ...string) {
+		t.Helper()
+		// An id of its own gives a step another text and an empty mount.
+		text := strings.NewReplacer("id=B", "id=below"+v.below, "id=T", "id=top"+v.top).Replace(dockerfile)
+		p := r.project(t, text, map[string]string{"of-below": v.ofBelow, "of-top": v.ofTop})
+		var restored []string
+		b := r.startMounts(t, s, p, engine.MountRequest{
+			Helper: helper, Restorable: mountKeys(p),
+			Restore: func(ctx context.Context, key string, reach func(context.Context, engine.MountHandler) error) {
+				restored = append(restored, key)
+				names := askMount(t, key, "write restored", func(_ context.Context, handler engine.MountHandler) error { return reach(ctx, handler) })
+				if !slices.Equal(names, []string{"restored"}) {
+					t.Errorf("%s held %q once it was restored", key, names)
+				}
+			},
+		})
+		if o := b.Wait(); o.Result != engine.OK {
+			t.Error(o.Err)
+		}
+		if !slices.Equal(restored, want) {
+			t.Errorf("restored are %q, want %q", restored, want)
+		}
+		if touched := b.(engine.Mounter).MountsTouched(); !slices.Equal(touched, want) {
+			t.Errorf("touched are %q, want %q", touched, want)
+		}
+	}
+	for i := range rounds {
+		n := fmt.Sprint(i)
+		build(version{n, n, "", n}, `"below`+n+`"`, `"top`+n+`"`)
+		build(version{n, n, n, n + "y"}, `"top`+n+`y"`)
+		build(version{n, n, n, n + "y"})
+	}
+}
+
 // startMounts starts a build that ends with the test.
 func (r *runner) startMounts(t *testing.T, s engine.Selection, p project, m engine.MountRequest) engine.Build {
 	t.Helper()
