@@ -151,6 +151,28 @@ func TestStageSolveIsGivenUpForMounts(t *testing.T) {
 	}
 }
 
+// A look is worth its time where steps stand before the one with the mount.
+func TestLooksBeforeMounts(t *testing.T) {
+	t.Parallel()
+	file := parsed(t, `FROM base AS first
+RUN --mount=type=cache,target=/a one
+COPY . .
+RUN --mount=type=cache,target=/a two
+RUN --mount=type=cache,target=/b three
+COPY . .
+RUN --mount=type=cache,target=/restored four
+FROM first
+RUN --mount=type=cache,target=/a five
+`)
+	b := &inlineBuild{request: Request{File: file}}
+	for stage, want := range [][]int{{4}, {9}} {
+		got := b.looks(&stageSolve{stage: stage, unrestored: map[string]bool{`"/a"`: true, `"/b"`: true}})
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("stage %d: %s", stage, diff)
+		}
+	}
+}
+
 // What became of a step is told by the solve that ran it.
 func TestInlineStepsOfSeveralSolves(t *testing.T) {
 	t.Parallel()
