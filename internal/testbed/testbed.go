@@ -44,7 +44,7 @@ const (
 
 // spares are further engines of a kind, as scripts/testbed calls them: tests
 // would wait in a line.
-var spares = map[string]string{Docker: "docker2", BuildKitd: "buildkitd2"}
+var spares = map[string][]string{Docker: {"docker2"}, BuildKitd: {"buildkitd2", "buildkitd3"}}
 
 // What else [Up] takes. The registry is always there.
 const (
@@ -114,9 +114,7 @@ func Up(t testing.TB, names ...string) *Env {
 	}
 	names = slices.Clone(names)
 	for _, name := range names {
-		if spare, ok := spares[name]; ok {
-			names = append(names, spare)
-		}
+		names = append(names, spares[name]...)
 	}
 	up.Lock()
 	defer up.Unlock()
@@ -255,18 +253,15 @@ func repositoryName(test string) string {
 }
 
 // Engine waits until no other test uses the engine, empties it and returns it.
-// It is the test's until the test ends. Of some there are two, and the test gets
-// the one that is free. A test that takes several takes them in alphabetical
+// It is the test's until the test ends. Of some there are several, and the test
+// gets one that is free. A test that takes several takes them in alphabetical
 // order, or two tests could wait for each other for ever.
 func (e *Env) Engine(t testing.TB, name string) *Engine {
 	t.Helper()
 	if !slices.Contains(e.engines, name) {
 		t.Fatalf("testbed: %s is not up: name it in testbed.Up", name)
 	}
-	instances := []string{name}
-	if spare, ok := spares[name]; ok {
-		instances = append(instances, spare)
-	}
+	instances := append([]string{name}, spares[name]...)
 	checkOrder(t, name)
 	for {
 		for _, instance := range instances {
