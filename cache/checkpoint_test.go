@@ -260,6 +260,26 @@ func TestCompleteSupersedesPartial(t *testing.T) {
 	}
 }
 
+// What no checkpoint has uploaded is not pushed as an image while the cache that
+// shares its layers is exported: the engine would upload it twice.
+func TestImagesWaitForWhatTheyShare(t *testing.T) {
+	t.Parallel()
+	s, b := newSaving(t)
+	b.steps, b.images = []string{"one"}, true
+	early := 0
+	b.fail = func(int) error {
+		time.Sleep(50 * time.Millisecond)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		early += len(b.pushed)
+		return nil
+	}
+	s.Save(t.Context(), Completed{Success: true, SeparateCache: true, Stages: []CompletedStage{stage(0, 2, 1), stage(1, 4, 1), stage(2, 6, 1)}})
+	if early > 0 || len(b.pushed) != 3 {
+		t.Errorf("%d images pushed beside the export, %d in all, want none and 3", early, len(b.pushed))
+	}
+}
+
 // In a hurry the work that would be missed most goes first.
 func TestHurryCostliestFirst(t *testing.T) {
 	t.Parallel()

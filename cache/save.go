@@ -146,8 +146,10 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 	s.noteTimes(c)
 	export := sync.OnceValue(func() error { return s.exportAll(ctx, c, tag) })
 	var lost error
-	if !c.Success {
-		lost = export() // first, as there may be no time for the rest
+	if !c.Success || !s.uploaded(c, due) {
+		// First, as there may be no time for the rest, and as an engine that
+		// pushes a layer for both at once uploads it twice.
+		lost = export()
 	}
 	group := errgroup.Group{}
 	group.SetLimit(maxPushes)
@@ -190,6 +192,17 @@ func (s *Saver) Save(ctx context.Context, c Completed) []Saved {
 	}
 	slices.SortStableFunc(s.saved, func(a, b Saved) int { return order[a.Stage] - order[b.Stage] })
 	return s.saved
+}
+
+// uploaded tells whether the registry has the layers of all stages that are due,
+// by a checkpoint or as the image that was delivered.
+func (s *Saver) uploaded(c Completed, due map[int][]Slot) bool {
+	return !slices.ContainsFunc(c.Stages, func(stage CompletedStage) bool {
+		if len(due[stage.Index]) == 0 || s.pushed != nil && s.plan.stage(stage.Index).Name == s.plan.Target {
+			return false
+		}
+		return slices.ContainsFunc(stage.Ran, func(step CompletedStep) bool { return !s.held[step.Line] })
+	})
 }
 
 // noteTimes notes how long the steps took, for the entries.

@@ -30,6 +30,9 @@ func (b *inlineBuild) lookBefore(ctx context.Context, state *stageState, s *stag
 // right after one that is looked at says nothing more: if it runs, the other
 // one is the first that did.
 func (b *inlineBuild) looks(s *stageSolve) []int {
+	if o := b.request.Options; o.NoCache || len(o.NoCacheFilter) > 0 {
+		return nil // what a look has run would be run again
+	}
 	stage := b.request.File.Stages[s.stage]
 	var lines []int
 	between := stage.From >= 0 && b.hasSteps(stage.From) // steps since the last look

@@ -171,6 +171,10 @@ RUN --mount=type=cache,target=/a five
 			t.Errorf("stage %d: %s", stage, diff)
 		}
 	}
+	b.request.Options.NoCache = true
+	if got := b.looks(&stageSolve{unrestored: map[string]bool{`"/a"`: true}}); got != nil {
+		t.Errorf("with --no-cache: %v, and what stands before runs twice", got)
+	}
 }
 
 // What became of a step is told by the solve that ran it.
