@@ -50,6 +50,29 @@ func TestWhatBuildsSaveAtTheSameTimeIsUnited(t *testing.T) {
 	}
 }
 
+// moveBefore has another build move a tag right before the first request of a
+// kind, and tells whether it came to that.
+func (f *fake) moveBefore(t *testing.T, tag string, to ocispec.Descriptor, when func(*http.Request) bool) *bool {
+	t.Helper()
+	raw, _, err := f.client.Manifest(t.Context(), f.repo, to.Digest.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := false
+	f.before = func(r *http.Request) int {
+		if !moved && when(r) {
+			moved = true
+			f.mu.Unlock()
+			defer f.mu.Lock()
+			if _, err := f.client.PutManifest(t.Context(), f.repo, tag, raw, to.MediaType); err != nil {
+				t.Error(err)
+			}
+		}
+		return 0
+	}
+	return &moved
+}
+
 // Another build moves the tag between the question and the answer.
 func TestTagIsMovedUnderABuild(t *testing.T) {
 	t.Parallel()
@@ -57,22 +80,9 @@ func TestTagIsMovedUnderABuild(t *testing.T) {
 	tag := exportTag(feat, "")
 	p := f.plan(t, feat, "", nil)
 	ours, theirs := f.push(t, f.repo, "ours", "base", "ours"), f.push(t, f.repo, "theirs", "base", "theirs")
-	raw, _, err := f.client.Manifest(t.Context(), f.repo, "theirs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	moved := false
-	f.before = func(r *http.Request) int {
-		if !moved && r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/manifests/"+tag) {
-			moved = true
-			f.mu.Unlock()
-			defer f.mu.Lock()
-			if _, err := f.client.PutManifest(t.Context(), f.repo, tag, raw, theirs.MediaType); err != nil {
-				t.Error(err)
-			}
-		}
-		return 0
-	}
+	moved := f.moveBefore(t, tag, theirs, func(r *http.Request) bool {
+		return r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/manifests/"+tag)
+	})
 	if _, err := newPromotion(f.client, p, Found{}).promote(t.Context(), ours); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +90,7 @@ func TestTagIsMovedUnderABuild(t *testing.T) {
 	if _, err := newPromotion(f.client, p, Found{}).promote(t.Context(), theirs); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := f.at(t, f.repo, tag), layers("base", "ours", "theirs"); got != want || !moved {
+	if got, want := f.at(t, f.repo, tag), layers("base", "ours", "theirs"); got != want || !*moved {
 		t.Errorf("the tag has %s, want %s", got, want)
 	}
 }
@@ -211,26 +221,13 @@ func TestTagIsMovedWhileCachesAreUnited(t *testing.T) {
 	f.push(t, f.repo, tag, "base", "first")
 	third := f.push(t, f.repo, "third", "base", "third")
 	ours := f.push(t, f.repo, "ours", "base", "ours")
-	raw, _, err := f.client.Manifest(t.Context(), f.repo, "third")
-	if err != nil {
-		t.Fatal(err)
-	}
-	moved := false
-	f.before = func(r *http.Request) int {
-		if !moved && r.Method == http.MethodPost { // of the united records
-			moved = true
-			f.mu.Unlock()
-			defer f.mu.Lock()
-			if _, err := f.client.PutManifest(t.Context(), f.repo, tag, raw, third.MediaType); err != nil {
-				t.Error(err)
-			}
-		}
-		return 0
-	}
+	moved := f.moveBefore(t, tag, third, func(r *http.Request) bool {
+		return r.Method == http.MethodPost // of the united records
+	})
 	if _, err := newPromotion(f.client, f.plan(t, feat, "", nil), Found{}).promote(t.Context(), ours); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := f.at(t, f.repo, tag), layers("base", "ours", "third"); got != want || !moved {
+	if got, want := f.at(t, f.repo, tag), layers("base", "ours", "third"); got != want || !*moved {
 		t.Errorf("the tag has %s, want %s", got, want)
 	}
 }
